@@ -1,0 +1,37 @@
+"""The one family of errors: every bad input ends in one of these, and the command line prints it as one line."""
+
+
+class RefvitError(Exception):
+    """Base of all errors raised on purpose.
+
+    The text reads ``where: what; expected ..., got ...; try ...``; parts that are not given are left out.
+    ``exit_code`` is the command line's exit status.
+    """
+
+    exit_code = 3
+
+    def __init__(self, where, what, expected=None, got=None, hint=None):
+        text = f"{where}: {what}" if where else what
+        if expected is not None or got is not None:
+            text += f"; expected {expected}, got {got}"
+        if hint is not None:
+            text += f"; try {hint}"
+        super().__init__(text)
+
+
+class UsageError(RefvitError, ValueError):
+    """A wrong argument: of a function, an option or an environment variable."""
+
+    exit_code = 2
+
+
+class BadInputError(RefvitError, ValueError):
+    """A file or a tensor whose content is not what it must be."""
+
+    exit_code = 3
+
+
+class UnsupportedError(RefvitError):
+    """Well-formed, but not supported here."""
+
+    exit_code = 4

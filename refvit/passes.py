@@ -1,0 +1,175 @@
+"""One pass through a model: the layers with the model's parameters, fake-quantized as its QuantConfig says.
+
+Fake quantization (QAT): values are rounded to what the codes stand for, but stay float32, and the gradient passes
+straight through the rounding (N13). Without a QuantConfig the same calls are the plain float layers.
+Each method's backward stands beside it and collects the gradients of parameters in ``grads``.
+"""
+
+import numpy as np
+
+from . import layers, quant, ternary
+from .config import linear_roles
+from .errors import UsageError
+from .rules import PROB_SCALE, f32
+
+
+class Pass:
+    """The layers of one forward and backward pass.
+
+    params  dict: timm name -> array; quant_config QuantConfig or None
+    ranges  dict: layer -> (amax, lo, hi) of its input, for static scales, or None
+    trace   dict that receives the output of every module under timm's module path, or None
+    keep    whether a block's cache is kept for backward
+    """
+
+    def __init__(self, model, trace=None, keep=True):
+        self.params, self.config, self.quant = model.params, model.config, model.quant
+        self.ranges, self.trace, self.keep, self.grads = model.ranges, trace, keep, {}
+        self.roles = linear_roles(model.config)
+
+    def note(self, path, value):
+        if self.trace is not None:
+            self.trace[path] = value
+        return value
+
+    def collect(self, name, grad):
+        self.grads[name] = self.grads[name] + grad if name in self.grads else grad
+
+    def linear(self, name, x):
+        """Linear layer of quantized weights and input.  [..., K] -> [..., C]"""
+        w = self.params[f"{name}.weight"]
+        matrix = w.reshape(len(w), -1)
+        weight_bits, act_bits = (32, 32) if self.quant is None else self.quant.layer_bits(self.roles[name])
+        self.note(f"{name}.in", x)
+        xq, passes = self.quantize_input(name, x, act_bits)
+        y, cache = layers.linear_forward(xq, self.quantize_weight(matrix, weight_bits), self.params.get(f"{name}.bias"))
+        return self.note(name, y), (name, w, passes, weight_bits, cache)
+
+    def linear_backward(self, dy, cache):
+        name, w, passes, weight_bits, cache = cache
+        dx, dw, db = layers.linear_backward(dy, cache)
+        if weight_bits < 32:
+            dw = ternary.straight_through_backward(dw, w.reshape(dw.shape), self.quant.ste_clip)
+        self.collect(f"{name}.weight", dw.reshape(w.shape))
+        if db is not None:
+            self.collect(f"{name}.bias", db)
+        return dx if passes is None else dx * passes
+
+    def quantize_weight(self, w, bits):
+        """The values that the weight codes stand for.  [C, K] -> [C, K]"""
+        if bits == 32:
+            return w
+        if bits == 8:
+            return ternary.dequantize(*quant.weight_int8(w))
+        return ternary.ternary_forward(w, self.quant.granularity, self.quant.threshold, self.quant.scale)
+
+    def quantize_input(self, name, x, bits):
+        """The values that the codes of a layer's input stand for, and where the gradient passes (N4, N6)."""
+        if bits == 32:
+            return x, None
+        s = zp = None
+        if self.quant.act_scale == "token":
+            rows = x.reshape(-1, x.shape[-1])
+        elif self.quant.act_scale == "image":
+            rows = x.reshape(len(x), -1)
+        else:
+            rows = x.reshape(1, -1)
+            s, zp = static_scale(self.ranges, name, bits, self.quant.act_quantizer)
+        return fake_quantize(rows, bits, self.quant.act_quantizer, s, zp, x.shape)
+
+    def layernorm(self, name, x):
+        """[..., K] -> [..., K]"""
+        weight, bias = self.params[f"{name}.weight"], self.params[f"{name}.bias"]
+        y, cache = layers.layernorm_forward(x, weight, bias, self.config.norm_eps)
+        return self.note(name, y), (name, cache)
+
+    def layernorm_backward(self, dy, cache):
+        name, cache = cache
+        dx, dweight, dbias = layers.layernorm_backward(dy, cache)
+        self.collect(f"{name}.weight", dweight)
+        self.collect(f"{name}.bias", dbias)
+        return dx
+
+    def attention(self, name, x, heads, bias=None, mask=None):
+        """Multi-head self-attention within windows.  x [B, W, T, C], bias [H, T, T], mask [W, T, T] -> [B, W, T, C]"""
+        qkv, qkv_cache = self.linear(f"{name}.qkv", x)
+        q, k, v = layers.split_heads_forward(qkv, heads)
+        passes = None
+        quantize_p = None
+        if self.quant is not None and self.quant.attention == "int8" and self.quant.act_bits < 32:
+            (q, dq), (k, dk), (v, dv) = (quantize_heads(part) for part in (q, k, v))
+            passes, quantize_p = (dq, dk, dv), quantize_probabilities
+        y, core_cache = layers.attention_forward(q, k, v, bias, mask, quantize_p)
+        y = self.note(f"{name}.context", layers.merge_heads_forward(y))
+        y, proj_cache = self.linear(f"{name}.proj", y)
+        return y, (qkv_cache, core_cache, proj_cache, passes, heads)
+
+    def attention_backward(self, dy, cache):
+        """-> dx [B, W, T, C], dbias [H, T, T] or None"""
+        qkv_cache, core_cache, proj_cache, passes, heads = cache
+        dy = layers.merge_heads_backward(self.linear_backward(dy, proj_cache), heads)
+        *dqkv, dbias = layers.attention_backward(dy, core_cache)
+        if passes is not None:
+            dqkv = [d * p for d, p in zip(dqkv, passes)]
+        return self.linear_backward(layers.split_heads_backward(*dqkv), qkv_cache), dbias
+
+    def mlp(self, name, x):
+        """fc2(gelu(fc1(x))).  [..., C] -> [..., C]"""
+        h, fc1_cache = self.linear(f"{name}.fc1", x)
+        h, gelu_cache = layers.gelu_forward(h)
+        y, fc2_cache = self.linear(f"{name}.fc2", h)
+        return y, (fc1_cache, gelu_cache, fc2_cache)
+
+    def mlp_backward(self, dy, cache):
+        fc1_cache, gelu_cache, fc2_cache = cache
+        dh = self.linear_backward(dy, fc2_cache)
+        return self.linear_backward(layers.gelu_backward(dh, gelu_cache), fc1_cache)
+
+    def global_pool(self, x):
+        """Mean over the map.  [B, S, S, C] -> [B, C]"""
+        return x.mean(axis=(1, 2)), x.shape
+
+    def global_pool_backward(self, dy, shape):
+        return np.broadcast_to(dy[:, None, None] / (shape[1] * shape[2]), shape)
+
+    def layer_scale(self, name, x):
+        """gamma * x, where the model has LayerScale (DeiT-III); else x.  [..., C] -> [..., C]"""
+        gamma = self.params.get(f"{name}.gamma")
+        return (x, None) if gamma is None else (x * gamma, (name, x, gamma))
+
+    def layer_scale_backward(self, dy, cache):
+        if cache is None:
+            return dy
+        name, x, gamma = cache
+        self.collect(f"{name}.gamma", (dy * x).sum(axis=tuple(range(dy.ndim - 1))))
+        return dy * gamma
+
+
+def fake_quantize(rows, bits, quantizer, s, zp, shape):
+    """Quantize and dequantize rows [T, K] -> values of ``shape``, and where they were not clipped."""
+    q, s, zp = quant.quantize_rows(rows, bits, quantizer, s, zp)
+    passes = quant.unclipped(rows, s, zp, bits, quantizer)
+    return quant.dequantize_rows(q, s, zp).reshape(shape), passes.reshape(shape)
+
+
+def quantize_heads(x):
+    """q, k or v at 8 bit with one scale for each image and head, over all windows (N10).  [B, W, H, T, D]"""
+    b, w, h, t, d = x.shape
+    by_head = x.swapaxes(1, 2)
+    y, passes = fake_quantize(by_head.reshape(b * h, -1), 8, "symmetric", None, None, by_head.shape)
+    return y.swapaxes(1, 2), passes.swapaxes(1, 2)
+
+
+def quantize_probabilities(p):
+    """Probabilities with the fixed scale 1 / 127 (N10); none is clipped, so the gradient passes everywhere."""
+    return np.rint(p / PROB_SCALE) * PROB_SCALE, None
+
+
+def static_scale(ranges, name, bits, quantizer):
+    """The calibrated scale and zero point of a layer's input (N6).  -> s float32 [1], zp int32 [1]"""
+    if not ranges or name not in ranges:
+        raise UsageError(name, "no calibrated range for a static scale", "a calibration file", "none", "refvit calibrate")
+    amax, lo, hi = (np.array([v], f32) for v in ranges[name])
+    if quantizer == "symmetric":
+        return quant.scale_from_amax(amax, bits), np.zeros(1, np.int32)
+    return quant.scale_from_range(lo, hi, bits)
