@@ -1,0 +1,40 @@
+# make help lists the targets. Needs python3 >= 3.10, a C compiler and make; everything else goes into VENV.
+
+PYTHON ?= python3
+VENV ?= .venv
+WEIGHTS ?=
+IMAGES ?=
+
+C_SOURCES := $(wildcard csrc/*.c)
+C_COMPILERS := $(foreach cc,gcc clang,$(if $(shell command -v $(cc)),$(cc)))
+C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fno-fast-math -ffp-contract=off
+STAMP := $(VENV)/.refvit-stamp
+DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images "$(IMAGES)")
+
+.PHONY: help setup demo test lint-c clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(STAMP) ## Make the virtual environment, install the packages, compile the kernels (done again when they change)
+
+$(STAMP): pyproject.toml setup.py $(wildcard csrc/*)
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "refvit needs Python >= 3.10")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+demo: setup ## Run the main job; WEIGHTS=file IMAGES=folder classifies real pictures
+	$(VENV)/bin/python tools/demo.py $(DEMO_ARGS)
+
+test: setup ## Run the tests
+	$(VENV)/bin/python -m pytest -q tests
+
+lint-c: ## Compile the kernels with every compiler present (gcc, clang), warnings being errors
+	@test -n "$(C_COMPILERS)" || { echo "lint-c needs gcc or clang"; exit 1; }
+	@set -e; for cc in $(C_COMPILERS); do for source in $(C_SOURCES); do \
+	    echo "$$cc $$source"; $$cc $(C_FLAGS) -c -o /dev/null $$source; done; done
+
+clean: ## Remove the virtual environment, compiled files and caches
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis refvit/_kernels.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

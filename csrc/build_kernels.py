@@ -1,0 +1,33 @@
+"""cffi builder of the extension module refvit._kernels (API mode); setup.py runs it.
+
+The declarations come from the one header, refvit.h, between its two markers.
+"""
+
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).parent
+FLAGS = ["-std=c99", "-O3", "-fno-fast-math", "-ffp-contract=off"]  # N14: the last two stay last
+
+
+def declarations(header):
+    """The text of ``header`` from the line after "cdef begin" to the line before "cdef end"."""
+    lines = header.splitlines()
+    begin = next(i for i, line in enumerate(lines) if "cdef begin" in line)
+    end = next(i for i, line in enumerate(lines) if "cdef end" in line)
+    return "\n".join(lines[begin + 1 : end])
+
+
+ffibuilder = FFI()
+ffibuilder.cdef(declarations((HERE / "refvit.h").read_text(encoding="utf-8")))
+ffibuilder.set_source(
+    "refvit._kernels",
+    '#include "refvit.h"',
+    sources=sorted(str(path) for path in HERE.glob("*.c")),
+    depends=sorted(str(path) for path in HERE.glob("*.h")),
+    include_dirs=[str(HERE)],
+    libraries=["m"],
+    extra_compile_args=FLAGS,
+    optional=True,  # without a C compiler refvit runs on its numpy backend
+)

@@ -1,0 +1,87 @@
+/* What the files of csrc share: jobs, the table of variants, and the portable kernels it starts from. */
+#ifndef REFVIT_INTERNAL_H
+#define REFVIT_INTERNAL_H
+
+#include "refvit.h"
+
+#define WORD_BITS 64
+#define MAX_BITS 8
+#define K_MAX ((size_t)1 << 17)
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define REFVIT_X86 1
+#else
+#define REFVIT_X86 0
+#endif
+
+/* Codes x [m][k] -> planes of their lowest `bits` bits, padded with zero bits: plane p of word w of row i at
+   out[(i * words + w) * word_stride + p * plane_stride]. */
+struct pack_job {
+    size_t m, k, bits;
+    const int8_t *x;
+    uint64_t *out;
+    size_t word_stride, plane_stride;
+};
+
+/* Activations [m][k] as bit-planes: words [m][words][bits], so that the planes of one word lie side by side. */
+struct ternary_job {
+    size_t m, n, words, bits;
+    const uint64_t *x, *pos, *neg;
+    const int32_t *neg_counts;
+    int32_t *out;
+};
+
+struct int8_job {
+    size_t m, n, k;
+    const int8_t *x, *w;
+    int32_t *out;
+};
+
+struct kernels {
+    void (*pack_bits)(const struct pack_job *job);
+    void (*ternary)(const struct ternary_job *job);
+    void (*int8)(const struct int8_job *job);
+};
+
+static inline size_t words_of(size_t k)
+{
+    return (k + WORD_BITS - 1) / WORD_BITS;
+}
+
+/* Weight of plane p of b-bit two's complement: 2^p, negative for the top plane. */
+static inline int32_t plane_weight(size_t p, size_t bits)
+{
+    return (p + 1 == bits) ? -((int32_t)1 << p) : (int32_t)1 << p;
+}
+
+void pack_bits_portable(const struct pack_job *job);
+void ternary_portable(const struct ternary_job *job);
+void int8_portable(const struct int8_job *job);
+
+int check_planes(size_t n, size_t k, const uint64_t *planes, int32_t *neg_counts);
+
+#if REFVIT_X86
+void pack_bits_avx2(const struct pack_job *job);
+void ternary_avx2(const struct ternary_job *job);
+void int8_avx2(const struct int8_job *job);
+
+void pack_bits_avx512(const struct pack_job *job);
+void ternary_avx512(const struct ternary_job *job);
+void int8_avx512(const struct int8_job *job);
+#endif
+
+/* Float rows; each returns REFVIT_OK or REFVIT_NAN. The caller has set the floating-point environment (N14). */
+int symmetric_scale(size_t rows, size_t k, int bits, const float *x, float *s);
+int minmax_scale(size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp);
+int quantize_rows(size_t rows, size_t k, int low, int high, const float *x, const float *s, const int32_t *zp,
+                  int8_t *q);
+int rescale(size_t rows, size_t n, const int32_t *acc, const float *s, const float *alpha, const float *bias,
+            float *y);
+int layernorm(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps, float *y);
+int softmax(size_t rows, size_t k, const float *x, float *y);
+int gelu_values(size_t count, const float *x, float *y);
+int exp_values(size_t count, const float *x, float *y);
+int erf_values(size_t count, const float *x, float *y);
+int matmul16(size_t m, size_t n, size_t k, const float *a, const float *b, float *out);
+
+#endif

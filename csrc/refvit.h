@@ -1,0 +1,87 @@
+/* The kernels of refvit: integer products of bit-planes and bytes, and float rows with a fixed order of roundings.
+
+   Rules N1..N14 are numbered in refvit/rules.py and refvit/exact.py. Kernels allocate nothing and print nothing; the
+   caller owns every buffer. Matrices are row-major without gaps. Each entry returns a status below.
+   Letters: m rows of activations, n output channels, k elements of a dot product, words = ceil(k / 64). */
+#ifndef REFVIT_H
+#define REFVIT_H
+
+#include <float.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__FAST_MATH__)
+#error "refvit needs IEEE-754 arithmetic (N14): compile without -ffast-math"
+#endif
+#if FLT_EVAL_METHOD != 0
+#error "refvit needs float expressions evaluated in float (N14): FLT_EVAL_METHOD must be 0"
+#endif
+
+/* cdef begin: cffi reads the declarations from here to the end marker */
+
+enum refvit_status {
+    REFVIT_OK = 0,
+    REFVIT_BAD_SIZE,    /* a length that does not fit the others, or k above 2^17 (N7) */
+    REFVIT_BAD_BACKEND, /* a backend this machine cannot run, or refvit_init was not called */
+    REFVIT_BAD_PLANES,  /* both planes set, or padding that is not zero (N2) */
+    REFVIT_NAN          /* a NaN came in or came out */
+};
+
+enum refvit_backend { REFVIT_PORTABLE = 0, REFVIT_AVX2 = 1, REFVIT_AVX512 = 2 };
+
+/* Features of the CPU that the operating system has switched on. */
+enum refvit_cpu {
+    REFVIT_CPU_AVX2 = 1,
+    REFVIT_CPU_AVX512F = 2,
+    REFVIT_CPU_AVX512BW = 4,
+    REFVIT_CPU_AVX512VL = 8,
+    REFVIT_CPU_AVX512VPOPCNTDQ = 16
+};
+
+int refvit_cpu_features(void);
+
+/* Detect the CPU, once, before any other entry; returns the best backend. */
+int refvit_init(void);
+
+/* Ternary codes [n][k] -> planes [2][n][words], positive then negative (N2). */
+int refvit_pack_planes(int backend, size_t n, size_t k, const int8_t *codes, uint64_t *planes);
+
+/* Check planes [2][n][words] (N2) and count the negative codes of each channel. */
+int refvit_check_planes(size_t n, size_t k, const uint64_t *planes, int32_t *neg_counts);
+
+/* out [m][n] = x [m][k] times the codes of planes, exactly (N7). x: two's complement codes of `bits` bits, 1..8.
+   neg_counts [n] as refvit_check_planes gives them; work: m * words * bits words. */
+int refvit_ternary_matmul(int backend, size_t m, size_t n, size_t k, size_t bits, const int8_t *x,
+                          const uint64_t *planes, const int32_t *neg_counts, uint64_t *work, size_t work_len,
+                          int32_t *out);
+
+/* out [batch][m][n] = x [batch][m][k] times w [batch][n][k], exactly (N7); k below 2^17, for 2^17 * 2^14 = 2^31. */
+int refvit_int8_matmul(int backend, size_t batch, size_t m, size_t n, size_t k, const int8_t *x, const int8_t *w,
+                       int32_t *out);
+
+/* Scale (and zero point) of each row of x [rows][k] for codes of `bits` bits, 2..8 (N4, N5). */
+int refvit_symmetric_scale(size_t rows, size_t k, int bits, const float *x, float *s);
+int refvit_minmax_scale(size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp);
+
+/* q = clip(rint(x / s) + zp, low, high), -128 <= low <= high <= 127 (N4). */
+int refvit_quantize_rows(size_t rows, size_t k, int low, int high, const float *x, const float *s, const int32_t *zp,
+                         int8_t *q);
+
+/* y = (acc * s) * alpha, then + bias unless that is NULL (N8). acc [rows][n], s [rows], alpha and bias [n]. */
+int refvit_rescale(size_t rows, size_t n, const int32_t *acc, const float *s, const float *alpha, const float *bias,
+                   float *y);
+
+/* N9, twins of the functions of refvit/exact.py. */
+int refvit_layernorm(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps,
+                     float *y);
+int refvit_softmax(size_t rows, size_t k, const float *x, float *y);
+int refvit_gelu(size_t count, const float *x, float *y);
+int refvit_exp(size_t count, const float *x, float *y);
+int refvit_erf(size_t count, const float *x, float *y);
+
+/* out [batch][m][n] = a [batch][m][k] times b [batch][n][k], products rounded, then 16 partial sums (N9). */
+int refvit_matmul16(size_t batch, size_t m, size_t n, size_t k, const float *a, const float *b, float *out);
+
+/* cdef end */
+
+#endif

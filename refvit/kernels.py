@@ -1,0 +1,333 @@
+"""The kernels and the choice between their variants; the only file that touches cffi.
+
+Each function checks its arrays once, before any C call, and runs on a backend: C ("avx512", "avx2", "portable") or its
+NumPy twin ("numpy"), which is the specification. All give the same bits (N7: integers; N8, N9: floats).
+``backend=None`` means REFVIT_BACKEND or the best one. C runs without the GIL, on threads that share the output's rows.
+Wrong arguments raise UsageError, a NaN or planes that break N2 BadInputError.
+Letters: T, M rows, N, C output channels, K elements of a row or dot product.
+"""
+
+import os
+
+import numpy as np
+
+from . import bitplanes, exact, gate, quant
+from .errors import BadInputError, UsageError
+from .rules import K_MAX
+from .threads import set_threads, split_rows, threads  # noqa: F401 (set_threads is part of this module's surface)
+
+try:
+    from ._kernels import ffi, lib
+except ImportError:  # installed without a C compiler
+    ffi = lib = None
+
+NUMPY = -1
+LEVELS = {"avx512": 2, "avx2": 1, "portable": 0, "numpy": NUMPY}  # as enum refvit_backend
+FEATURES = ("AVX2", "AVX512F", "AVX512BW", "AVX512VL", "AVX512VPOPCNTDQ")  # as enum refvit_cpu
+NEEDS = {"avx512": FEATURES, "avx2": FEATURES[:1], "portable": (), "numpy": ()}
+SMALL_PRODUCT = 1 << 22  # multiplications below which a second thread costs more than it saves
+SMALL_ROWS = 1 << 15  # the same for elements of float rows
+
+_BEST = lib.refvit_init() if lib else NUMPY
+_CTYPES = {np.dtype(t): f"{t}_t[]" for t in ("int8", "int32", "uint64")} | {np.dtype("float32"): "float[]"}
+
+
+def backends():
+    """Names of the backends usable here, best first. Raises UsageError where REFVIT_BACKEND is none of them."""
+    _level(None)
+    return _usable()
+
+
+def check_backend(name):
+    """Return ``name`` if it is a backend usable here. Raises UsageError otherwise."""
+    if name not in _usable():
+        raise UsageError("backend", "unknown or not usable here", "one of " + ", ".join(_usable()), repr(name))
+    return name
+
+
+def info():
+    """What runs here: {"backends": [{"name", "usable", "why"}], "default", "features", "threads"}."""
+    bits = lib.refvit_cpu_features() if lib else 0
+    features = [name for i, name in enumerate(FEATURES) if bits >> i & 1]
+    rows = [{"name": n, "usable": n in _usable(), "why": _why_not(n, features)} for n in LEVELS]
+    default = next(name for name, level in LEVELS.items() if level == _level(None))
+    return {"backends": rows, "default": default, "features": features, "threads": threads()}
+
+
+def pack_planes(codes, backend=None):
+    """int8 [N, K] in {-1, 0, 1} -> uint64 [2, N, ceil(K / 64)] (N2). Raises BadInputError for anything else."""
+    level = _level(backend)
+    bitplanes.check_codes(codes)
+    if level == NUMPY:
+        return bitplanes.pack_planes(codes)
+    codes, (n, k) = gate.contiguous(codes), codes.shape
+    planes = np.empty((2, n, bitplanes.words_of(k)), np.uint64)
+    _raise("pack_planes", lib.refvit_pack_planes(level, n, k, _pointer(codes), _pointer(planes)))
+    return planes
+
+
+def ternary_matmul(x, planes, k, backend=None, bits=8):
+    """x times the ternary codes, exactly (N7).  int8 [M, K], uint64 [2, N, ceil(K / 64)] -> int32 [M, N]
+
+    ``bits``: x holds two's complement codes of 1 to 8 bits, -2^(bits-1) .. 2^(bits-1) - 1. K is at most 2^17.
+    """
+    level, where = _level(backend), "ternary_matmul"
+    k, bits = gate.integer(f"{where}: k", k, 0, K_MAX), gate.integer(f"{where}: bits", bits, 1, 8)
+    words = bitplanes.words_of(k)
+    x = gate.array(f"{where}: x", x, np.int8, (None, k))
+    planes = gate.array(f"{where}: planes", planes, np.uint64, (2, None, words))
+    gate.code_bits(f"{where}: x", x, bits)
+    if level == NUMPY:
+        return _exact_product(x, bitplanes.unpack_planes(planes, k))
+    m, n = len(x), planes.shape[1]
+    neg_counts, work, out = np.empty(n, np.int32), np.empty((m, words, bits), np.uint64), np.empty((m, n), np.int32)
+    if lib.refvit_check_planes(n, k, _pointer(planes), _pointer(neg_counts)):
+        bitplanes.check_planes(planes, k)
+
+    def part(a, b):
+        return lib.refvit_ternary_matmul(
+            level, b - a, n, k, bits, _pointer(x[a:b]), _pointer(planes), _pointer(neg_counts), _pointer(work[a:b]),
+            work[a:b].size, _pointer(out[a:b])
+        )  # fmt: skip
+
+    _run(where, m, m * n * k >= SMALL_PRODUCT, part)
+    return out
+
+
+def int8_matmul(x, w, backend=None):
+    """Dot products along K, exactly (N7).  int8 [..., M, K], int8 [..., N, K] -> int32 [..., M, N]
+
+    Leading axes are equal. K is below 2^17: there a product of nothing but -128 would be 2^31.
+    """
+    level, where = _level(backend), "int8_matmul"
+    x, w = gate.batches(where, x, w, np.int8)
+    gate.integer(f"{where}: K", x.shape[-1], 0, K_MAX - 1)
+    if level == NUMPY:
+        return _exact_product(x, w)
+    return _batched(where, x, w, np.int32, lambda *args: lib.refvit_int8_matmul(level, *args))
+
+
+def matmul16(a, b, backend=None):
+    """Dot products along K, each product rounded, summed by 16 partial sums (N9).
+
+    float32 [..., M, K], float32 [..., N, K] -> float32 [..., M, N]; leading axes are equal.
+    """
+    level, where = _level(backend), "matmul16"
+    a, b = gate.batches(where, a, b, np.float32)
+    if level == NUMPY:
+        return _twin(where, _matmul16_batches, a, b)
+    return _batched(where, a, b, np.float32, lib.refvit_matmul16)
+
+
+def quantize_rows(x, bits=8, quantizer="symmetric", s=None, zp=None, backend=None):
+    """Codes of each row with its own scale, or with the given ones (static) (N4, N5, N6).
+
+    x float32 [T, K], bits 2..8, quantizer "symmetric" or "minmax"; s float32 [T] and for "minmax" zp int32 [T], or
+    None. Infinite values saturate. Returns q int8 [T, K], s float32 [T], zp int32 [T] (zeros for "symmetric").
+    """
+    level, where = _level(backend), "quantize_rows"
+    bits = gate.integer(f"{where}: bits", bits, 2, 8)
+    if quantizer not in ("symmetric", "minmax"):
+        raise UsageError(where, "quantizer", '"symmetric" or "minmax"', repr(quantizer))
+    x = gate.array(f"{where}: x", x, np.float32, (None, None))
+    if s is not None:
+        s, zp = _static_scale(where, s, zp, len(x), bits, quantizer)
+    if level == NUMPY:
+        return quant.quantize_rows(x, bits, quantizer, s, zp)
+    return _quantize(x, bits, quantizer, s, zp)
+
+
+def _quantize(x, bits, quantizer, s, zp):
+    rows, k = x.shape
+    low, high = quant.code_range(bits, quantizer)
+    given, q = s is not None, np.empty((rows, k), np.int8)
+    if not given:
+        s, zp = np.empty(rows, np.float32), np.zeros(rows, np.int32)
+
+    def part(a, b):
+        count, xs, ss, zps = b - a, _pointer(x[a:b]), _pointer(s[a:b]), _pointer(zp[a:b])
+        if not given and quantizer == "symmetric":
+            lib.refvit_symmetric_scale(count, k, bits, xs, ss)
+        elif not given:
+            lib.refvit_minmax_scale(count, k, bits, xs, ss, zps)
+        return lib.refvit_quantize_rows(count, k, low, high, xs, ss, zps, _pointer(q[a:b]))
+
+    _run("quantize_rows", rows, x.size >= SMALL_ROWS, part)
+    return q, s, zp
+
+
+def rescale(acc, s, alpha, bias=None, backend=None):
+    """f32(f32(f32(acc) * s) * alpha), then + bias (N8).  int32 [T, C], [T], [C], [C] or None -> float32 [T, C]"""
+    level, where = _level(backend), "rescale"
+    acc = gate.array(f"{where}: acc", acc, np.int32, (None, None))
+    rows, n = acc.shape
+    s = gate.array(f"{where}: s", s, np.float32, (rows,))
+    alpha = gate.array(f"{where}: alpha", alpha, np.float32, (n,))
+    bias = None if bias is None else gate.array(f"{where}: bias", bias, np.float32, (n,))
+    if level == NUMPY:
+        return _twin(where, exact.rescale, acc, s, alpha, bias)
+    y, offset = np.empty((rows, n), np.float32), ffi.NULL if bias is None else _pointer(bias)
+
+    def part(a, b):
+        return lib.refvit_rescale(
+            b - a, n, _pointer(acc[a:b]), _pointer(s[a:b]), _pointer(alpha), offset, _pointer(y[a:b])
+        )
+
+    _run(where, rows, y.size >= SMALL_ROWS, part)
+    return y
+
+
+def layernorm(x, weight, bias, eps, backend=None):
+    """((x - mean) / sqrt(var + eps)) * weight + bias of each row (N9).  [T, K], [K], [K] -> [T, K], all float32"""
+    level, where = _level(backend), "layernorm"
+    x = _rows(f"{where}: x", x)
+    rows, k = x.shape
+    weight = gate.array(f"{where}: weight", weight, np.float32, (k,))
+    bias = gate.array(f"{where}: bias", bias, np.float32, (k,))
+    if level == NUMPY:
+        return _twin(where, exact.layernorm, x, weight, bias, eps)
+    y = np.empty_like(x)
+
+    def part(a, b):
+        return lib.refvit_layernorm(b - a, k, _pointer(x[a:b]), _pointer(weight), _pointer(bias), eps, _pointer(y[a:b]))
+
+    _run(where, rows, x.size >= SMALL_ROWS, part)
+    return y
+
+
+def softmax(x, backend=None):
+    """exp(x - max) / sum of each row (N9).  float32 [T, K] -> float32 [T, K]"""
+    level, x = _level(backend), _rows("softmax: x", x)
+    if level == NUMPY:
+        return _twin("softmax", exact.softmax, x)
+    y, k = np.empty_like(x), x.shape[1]
+    _run("softmax", len(x), x.size >= SMALL_ROWS,
+         lambda a, b: lib.refvit_softmax(b - a, k, _pointer(x[a:b]), _pointer(y[a:b])))  # fmt: skip
+    return y
+
+
+def gelu(x, backend=None):
+    """(x / 2) (1 + erf(x / sqrt 2)) of each element (N9).  float32 [...] -> float32 [...]"""
+    return _elementwise("gelu", x, backend)
+
+
+def exp(x, backend=None):
+    """e^x of each element (N9).  float32 [...] -> float32 [...]"""
+    return _elementwise("exp", x, backend)
+
+
+def erf(x, backend=None):
+    """erf(x) of each element (N9).  float32 [...] -> float32 [...]"""
+    return _elementwise("erf", x, backend)
+
+
+def _elementwise(name, x, backend):
+    level = _level(backend)
+    if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+        raise UsageError(name, "array", "float32", gate.kind(x))
+    if level == NUMPY:
+        _reject_nan(name, x)
+        return _twin(name, getattr(exact, name), x)
+    x = gate.contiguous(x)
+    y, entry = np.empty_like(x), getattr(lib, f"refvit_{name}")
+    xs, ys = x.reshape(-1), y.reshape(-1)
+    _run(name, x.size, x.size >= SMALL_ROWS, lambda a, b: entry(b - a, _pointer(xs[a:b]), _pointer(ys[a:b])))
+    return y
+
+
+def _usable():
+    return [name for name, level in LEVELS.items() if level <= _BEST]
+
+
+def _level(backend):
+    """Level of the backend named, or forced by REFVIT_BACKEND, or best."""
+    name = backend if backend is not None else os.environ.get("REFVIT_BACKEND")
+    return _BEST if name is None else LEVELS[check_backend(name)]
+
+
+def _why_not(name, features):
+    """Why a backend is not usable, or None."""
+    if name in _usable():
+        return None
+    if lib is None:
+        return "the extension refvit._kernels is not built: it needs a C compiler when refvit is installed"
+    return "this machine lacks " + ", ".join(f for f in NEEDS[name] if f not in features)
+
+
+def _pointer(x):
+    return ffi.from_buffer(_CTYPES[x.dtype], x)
+
+
+def _run(where, rows, worth, part):
+    """Run ``part(begin, end)`` over all rows, on several threads where that is worth it; raise what it reports."""
+    _raise(where, max(split_rows(rows, threads() if worth else 1, part)))
+
+
+def _raise(where, status):
+    if status == lib.REFVIT_NAN:
+        raise BadInputError(where, "value", "numbers", "NaN")
+    if status:
+        raise UsageError(where, "sizes", "those of the header refvit.h", f"status {status}")
+
+
+def _batched(where, x, w, dtype, entry):
+    """A product [B, M, K], [B, N, K] -> [B, M, N] in C, split over B or, for one batch, over M."""
+    (*leading, m, k), n = x.shape, w.shape[-2]
+    out = np.empty((*leading, m, n), dtype)
+    if out.size == 0:
+        return out
+    batch = out.size // (m * n)
+    xs, ws, ys = x.reshape(batch, m, k), w.reshape(batch, n, k), out.reshape(batch, m, n)
+
+    def part(a, b):
+        if batch > 1:
+            return entry(b - a, m, n, k, _pointer(xs[a:b]), _pointer(ws[a:b]), _pointer(ys[a:b]))
+        return entry(batch, b - a, n, k, _pointer(xs[:, a:b]), _pointer(ws), _pointer(ys[:, a:b]))
+
+    _run(where, batch if batch > 1 else m, out.size * k >= SMALL_PRODUCT, part)
+    return out
+
+
+def _exact_product(x, w):
+    """The twin of the integer products: float64 sums of integers are exact below 2^53."""
+    return (x.astype(np.float64) @ w.astype(np.float64).swapaxes(-1, -2)).astype(np.int32)
+
+
+def _matmul16_batches(a, b):
+    out = np.empty((*a.shape[:-1], b.shape[-2]), np.float32)
+    for i in np.ndindex(a.shape[:-2]):
+        out[i] = exact.matmul16(a[i], b[i])
+    return out
+
+
+def _rows(where, x):
+    x = gate.array(where, x, np.float32, (None, None))
+    gate.integer(f"{where}: K", x.shape[1], 1, 1 << 62)
+    return x
+
+
+def _static_scale(where, s, zp, rows, bits, quantizer):
+    """Given scales [T], finite and above 0, and zero points in the range of codes; zeros for "symmetric"."""
+    s = gate.array(f"{where}: s", s, np.float32, (rows,))
+    if not ((s > 0) & np.isfinite(s)).all():
+        raise UsageError(where, "scale", "finite numbers above 0", "another")
+    if quantizer == "symmetric":
+        return s, np.zeros(rows, np.int32)
+    zp = gate.array(f"{where}: zp", zp, np.int32, (rows,))
+    low, high = quant.code_range(bits, quantizer)
+    if rows and (zp.min() < low or zp.max() > high):
+        raise UsageError(where, "zero point", f"{low} to {high}", f"{zp.min()} to {zp.max()}")
+    return s, zp
+
+
+def _twin(where, function, *args):
+    """A function of exact.py; as in C, a NaN that comes out is an error and overflow is not reported."""
+    with np.errstate(all="ignore"):
+        y = function(*args)
+    _reject_nan(where, y)
+    return y
+
+
+def _reject_nan(where, y):
+    if np.isnan(y).any():
+        raise BadInputError(where, "value", "numbers", "NaN")
