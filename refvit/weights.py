@@ -1,0 +1,212 @@
+"""Checkpoint file -> Model, whoever wrote it; Model -> checkpoint file."""
+
+import dataclasses
+import json
+import os
+import sys
+
+import numpy as np
+
+from . import safetensors, torchfile
+from .architecture import recognise
+from .config import config_from_dict, config_to_dict, model_config
+from .errors import BadInputError, UsageError
+from .files import open_input
+from .interpolate import resample_pos_embed, resample_square
+from .labels import imagenet_names
+from .model import Model
+from .modelfile import FORMAT, check_labels, load_packed
+from .names import nearest, to_timm
+from .preprocess import PreprocessConfig, default_preprocess
+from .sidecar import NORM_EPS, Sidecar, read_sidecar
+
+TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+TORCH_STARTS = (b"PK", b"\x80\x02")  # a zip archive; a bare pickle
+WRAPPERS = ("model_ema", "state_dict_ema", "state_dict", "model")  # averaged weights first, as timm prefers them
+KEY = "refvit"  # of the metadata of float checkpoints written here
+NAMED = 5  # so many tensors are named in an error
+
+
+def load_model(path, name=None, img_size=None):
+    """A model from a checkpoint, or an Engine from a packed file.
+
+    path      .safetensors, or .pth/.pt/.bin as torch.save writes it; parameter names of timm, facebook, Microsoft or
+              Hugging Face (names.py); a config.json beside it is honoured (sidecar.py)
+    name      timm's name that the checkpoint must be of; None: recognised from names and shapes (architecture.py)
+    img_size  another picture size, pixels: position embeddings and relative-position tables are resampled to it
+              (interpolate.py); None: the checkpoint's own
+    Returns a float Model, its parameters C-contiguous float32; one line on stderr tells what was used. Raises
+    BadInputError unless every parameter is there, of its shape and finite, and nothing else is; UsageError for an
+    unknown name or an impossible img_size; UnsupportedError for what config.json asks and no model here does.
+    """
+    path = os.fspath(path)
+    is_torch = _is_torch(path)
+    metadata = {} if is_torch else safetensors.read_metadata(path)
+    if metadata.get("format") == FORMAT:
+        return _load_packed(path, name, img_size)
+    sidecar = _saved(path, metadata[KEY]) if KEY in metadata else read_sidecar(path)
+    tensors = _state_dict(path, torchfile.read(path)) if is_torch else safetensors.read(path)[0]
+    tensors, sources, unused, hugging_face = to_timm(path, tensors)
+
+    config = sidecar.config or _recognised(path, tensors, sidecar, name, hugging_face)
+    _check_agreement(path, config, sidecar, name, img_size)
+    target = config if img_size is None else dataclasses.replace(config, img_size=img_size)
+    preprocess = _preprocess(sidecar, target)
+
+    _check_match(path, target.param_shapes(), tensors, sources, _notes(config, target, unused, sidecar))
+    if img_size is not None:
+        tensors = _resampled(tensors, config, target)
+    params = {n: _parameter(path, n, sources[n], tensors[n], s) for n, s in target.param_shapes().items()}
+    return Model(target, params, preprocess=preprocess, labels=sidecar.labels)
+
+
+def save_model(model, path, force=False):
+    """Write a float model as safetensors under timm's names, all that ``load_model`` needs in the metadata.
+
+    Raises UsageError where ``path`` exists and ``force`` is not given, BadInputError where it cannot be written.
+    """
+    labels = "imagenet1k" if model.labels == imagenet_names() else model.labels
+    saved = {"config": config_to_dict(model.config), "preprocess": model.preprocess.to_dict(), "labels": labels}
+    metadata = {"format": "pt", KEY: json.dumps(saved, sort_keys=True)}  # "pt": what other readers ask for
+    safetensors.write(path, model.params, metadata, force)
+
+
+def _is_torch(path):
+    """By the content, or, where that says nothing, by the file's suffix."""
+    with open_input(path) as file:
+        start = file.read(2)
+    return start in TORCH_STARTS or path.lower().endswith(TORCH_SUFFIXES)
+
+
+def _load_packed(path, name, img_size):
+    engine = load_packed(path)
+    if name not in (None, engine.config.name):
+        raise BadInputError(path, f"does not hold {name}", name, engine.config.name)
+    if img_size not in (None, engine.config.img_size):
+        raise UsageError(path, "img_size of a packed file", engine.config.img_size, img_size, "the float checkpoint")
+    return engine
+
+
+def _state_dict(path, value):
+    """The tensors of a training checkpoint, out of the first wrapper that is there.  -> dict: name -> array"""
+    for _ in WRAPPERS:
+        key = next((k for k in WRAPPERS if isinstance(value.get(k), dict)), None)
+        value = value if key is None else value[key]
+    tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, np.ndarray)}
+    if not tensors:
+        keys = ", ".join(repr(k)[:60] for k in list(value)[:NAMED])
+        raise BadInputError(path, "no tensors", "a dict of tensors, or one under " + " or ".join(WRAPPERS), keys or "{}")
+    return tensors
+
+
+def _saved(path, text):
+    """What ``save_model`` wrote into the metadata, as if it stood beside the file."""
+    saved = safetensors.parse_json(f"{path}: metadata", text.encode())
+    if not isinstance(saved, dict) or set(saved) != {"config", "preprocess", "labels"}:
+        raise BadInputError(path, f"metadata {KEY!r}", "config, preprocess and labels", f"{saved!r:.80}")
+    try:
+        config = config_from_dict(saved["config"])
+        labels = check_labels(saved["labels"], config.num_classes)
+        preprocess = PreprocessConfig.from_dict(saved["preprocess"], "preprocess")
+    except (BadInputError, UsageError) as error:
+        raise BadInputError(path, str(error)) from None
+    return Sidecar(path=path, config=config, labels=labels, preprocess=preprocess)
+
+
+def _recognised(path, tensors, sidecar, name, hugging_face):
+    """The configuration of the checkpoint as it is."""
+    shapes, hints = {n: a.shape for n, a in tensors.items()}, sidecar.hints
+    if hugging_face and hints.norm_eps is None:
+        hints = dataclasses.replace(hints, norm_eps=NORM_EPS["swin" if "patch_embed.norm.weight" in shapes else "vit"])
+    return recognise(path, shapes, hints if name is None else dataclasses.replace(hints, name=name))
+
+
+def _check_agreement(path, config, sidecar, name, img_size):
+    """The file, what stands beside it and the caller must mean the same model."""
+    if sidecar.num_classes not in (None, config.num_classes):
+        raise BadInputError(sidecar.path, "classes", f"{config.num_classes} as in {path}", sidecar.num_classes)
+    if name is not None and sidecar.config is not None and name != config.name:
+        raise BadInputError(path, "does not hold this model", name, config.name)
+    hint = "img_size (--img-size) to resample position embeddings"
+    if img_size is None and sidecar.img_size not in (None, config.img_size):
+        raise BadInputError(sidecar.path, "img_size", f"{config.img_size} as in {path}", sidecar.img_size, hint)
+    if img_size is None and name is not None and config.family == "vit":
+        named = model_config(name).img_size if sidecar.config is None else config.img_size
+        if named != config.img_size:
+            raise BadInputError(path, f"img_size of {name}", named, config.img_size, hint)
+
+
+def _preprocess(sidecar, config):
+    """What the files say, else the default; scaled where another picture size is asked for."""
+    said = sidecar.preprocess
+    if said is None:
+        return default_preprocess(config)
+    resize = said.resize * config.img_size // said.img_size
+    return dataclasses.replace(said, img_size=config.img_size, resize=resize)
+
+
+def _notes(config, target, unused, sidecar):
+    """What else the user should know."""
+    notes = [f"{len(unused)} known and unused"] if unused else []
+    if target.img_size != config.img_size:
+        notes.append(f"positions for {config.img_size} pixels resampled to {target.img_size}")
+    return notes + list(sidecar.notes)
+
+
+def _check_match(path, expected, tensors, sources, notes):
+    """Tell on stderr what is used; raise BadInputError unless the names are exactly the expected ones."""
+    missing = [n for n in expected if n not in tensors]
+    unexpected = [n for n in tensors if n not in expected]
+    counts = f"{len(expected) - len(missing)} tensors used, {len(missing)} missing, {len(unexpected)} unexpected"
+    odd = sorted({str(a.dtype) for n, a in tensors.items() if n in expected and a.dtype != np.float32})
+    notes = [*notes, f"{', '.join(odd)} converted to float32"] if odd else notes
+    print(f"refvit: {path}: {'; '.join([counts, *notes])}", file=sys.stderr)
+    parts = []
+    if missing:
+        others = [sources[n] for n in unexpected]
+        parts.append(f"{len(missing)} tensors missing: {_listed(missing, lambda n: n + nearest(n, others))}")
+    if unexpected:
+        named = _listed(unexpected, lambda n: f"{sources[n][:200]!r}" + nearest(n, expected))
+        parts.append(f"{len(unexpected)} tensors unexpected: {named}")
+    if parts:
+        raise BadInputError(path, "; ".join(parts))
+
+
+def _listed(names, describe):
+    """The first few of them, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(describe(n) for n in names[:NAMED]) + more
+
+
+def _resampled(tensors, config, target):
+    """Positions and tables for the target's picture size; those that fit already, or fit not at all, are left."""
+    native, wanted, result = config.param_shapes(), target.param_shapes(), dict(tensors)
+    for name, array in tensors.items():
+        if name == "pos_embed" and native[name] == array.shape != wanted[name]:
+            prefix = 0 if config.no_embed_class else config.num_prefix_tokens
+            result[name] = resample_pos_embed(array, prefix, target.img_size // target.patch_size)
+        elif name.endswith("relative_position_bias_table") and _is_table(array, wanted[name]):
+            result[name] = resample_square(array, round(wanted[name][0] ** 0.5))
+    return result
+
+
+def _is_table(array, wanted):
+    """Whether it is a square table of the wanted heads, of another window."""
+    edge = round(len(array) ** 0.5) if array.ndim == 2 else 0
+    return edge > 0 and edge**2 == len(array) != wanted[0] and array.shape[1] == wanted[1]
+
+
+def _parameter(path, name, source, array, shape):
+    """One parameter as float32, C-contiguous, its own memory."""
+    where = f"{path}: {name}" if source == name else f"{path}: {name} (from {source!r})"
+    if array.shape != shape:
+        hint = "img_size (--img-size)" if name.endswith(("pos_embed", "relative_position_bias_table")) else None
+        raise BadInputError(where, "shape", list(shape), list(array.shape), hint)
+    if array.dtype.kind != "f":
+        raise BadInputError(where, "dtype", "a float type", array.dtype)
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf and is refused below
+        result = np.array(array, np.float32, order="C")
+    if not np.isfinite(result).all():
+        index = tuple(int(i) for i in np.unravel_index(np.isfinite(result).argmin(), shape))
+        raise BadInputError(where, f"value at {index}", "a finite float32", array[index])
+    return result
