@@ -1,6 +1,7 @@
 """What a model is: frozen configurations, timm's names, exact parameter shapes."""
 
 import dataclasses
+import difflib
 from dataclasses import dataclass
 
 from .errors import UsageError
@@ -32,6 +33,7 @@ class ViTConfig:
     family = "vit"
 
     def __post_init__(self):
+        _check_types(self)
         _check_common(self, depths=(self.depth,), heads=(self.num_heads,))
 
     @property
@@ -89,12 +91,16 @@ class SwinConfig:
     family = "swin"
 
     def __post_init__(self):
-        object.__setattr__(self, "depths", tuple(self.depths))
-        object.__setattr__(self, "num_heads", tuple(self.num_heads))
+        for field in ("depths", "num_heads"):
+            if isinstance(getattr(self, field), list):
+                object.__setattr__(self, field, tuple(getattr(self, field)))
+        _check_types(self)
         if len(self.depths) != len(self.num_heads):
             raise UsageError(self.name, "one head count a stage", len(self.depths), len(self.num_heads))
-        if self.window_size < 1:
+        if not 1 <= self.window_size <= _LIMITS["img_size"]:
             raise UsageError(self.name, "window_size", "at least 1", self.window_size)
+        if len(self.depths) > 8:
+            raise UsageError(self.name, "stages", "at most 8", len(self.depths))
         _check_common(self, depths=self.depths, heads=self.num_heads)
 
     @property
@@ -164,8 +170,9 @@ class QuantConfig:
 
     def __post_init__(self):
         for field, allowed in _QUANT_CHOICES.items():
-            if getattr(self, field) not in allowed:
-                raise UsageError("QuantConfig", field, f"one of {allowed}", repr(getattr(self, field)))
+            value = getattr(self, field)
+            if type(value) not in (int, str) or value not in allowed:
+                raise UsageError("QuantConfig", field, f"one of {allowed}", repr(value))
         if self.threshold != "optimal":
             check_threshold(self.threshold)
         if self.ste_clip is not None and not (isinstance(self.ste_clip, (int, float)) and self.ste_clip > 0):
@@ -237,22 +244,42 @@ def _block_shapes(name, d, hidden):
     }
 
 
+_LIMITS = {  # our choice; they keep a hostile file from asking for endless work
+    "img_size": 8192,
+    "patch_size": 1024,
+    "in_chans": 1024,
+    "num_classes": 1 << 20,
+    "embed_dim": 1 << 16,
+}
+_DEPTH_LIMIT = 1024
+_MLP_RATIO_LIMIT = 64
+
+
+def _check_types(config):
+    """Each field must have its declared type; an int will do for a float."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        accepted = (int, float) if field.type is float else (field.type,)
+        if type(value) not in accepted:
+            raise UsageError("configuration", field.name, field.type.__name__, repr(value))
+
+
 def _check_common(config, depths, heads):
     """The sizes must be positive and divide one another where the architecture needs it."""
-    for field in ("img_size", "patch_size", "in_chans", "num_classes", "embed_dim"):
-        value = getattr(config, field)
-        if not isinstance(value, int) or value < 1:
-            raise UsageError(config.name, field, "an integer of at least 1", repr(value))
+    for field, limit in _LIMITS.items():
+        if not 1 <= getattr(config, field) <= limit:
+            raise UsageError(config.name, field, f"1 to {limit}", getattr(config, field))
+    if not all(type(n) is int and n >= 1 for n in (*depths, *heads)) or not 1 <= sum(depths) <= _DEPTH_LIMIT:
+        raise UsageError(config.name, "depths and heads", f"integers >= 1, depth up to {_DEPTH_LIMIT}", (depths, heads))
     if config.img_size % config.patch_size:
         raise UsageError(config.name, "img_size", f"a multiple of patch_size {config.patch_size}", config.img_size)
-    for i, (depth, n) in enumerate(zip(depths, heads)):
-        width = config.embed_dim << i
-        if depth < 1 or n < 1 or width % n:
-            raise UsageError(config.name, "depth and heads", f"depth >= 1, heads that divide {width}", (depth, n))
+    for i, n in enumerate(heads):
+        if (config.embed_dim << i) % n:
+            raise UsageError(config.name, "num_heads", f"a divisor of {config.embed_dim << i}", n)
     if not 0 < config.norm_eps < 1:
         raise UsageError(config.name, "norm_eps", "between 0 and 1", config.norm_eps)
-    if int(config.embed_dim * config.mlp_ratio) < 1:
-        raise UsageError(config.name, "mlp_ratio", "a hidden width of at least 1", config.mlp_ratio)
+    if not 1 <= config.embed_dim * config.mlp_ratio <= config.embed_dim * _MLP_RATIO_LIMIT:
+        raise UsageError(config.name, "mlp_ratio", f"a hidden width >= 1, ratio <= {_MLP_RATIO_LIMIT}", config.mlp_ratio)
 
 
 _VIT_SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # embed_dim, num_heads
@@ -283,10 +310,31 @@ def _registry():
 MODELS = _registry()  # timm name -> configuration
 
 
+def config_to_dict(config):
+    """The configuration as plain JSON values, the family included."""
+    return {"family": config.family, **dataclasses.asdict(config)}
+
+
+def config_from_dict(fields):
+    """The inverse of ``config_to_dict``, strict. Raises UsageError for anything odd."""
+    families = {"vit": ViTConfig, "swin": SwinConfig}
+    family = fields.get("family") if isinstance(fields, dict) else None
+    if family not in families:
+        raise UsageError("configuration", "family", '"vit" or "swin"', repr(family))
+    return dataclass_from_dict(families[family], {k: v for k, v in fields.items() if k != "family"})
+
+
+def dataclass_from_dict(cls, fields):
+    """An instance with exactly these fields. Raises UsageError for missing, unknown or odd ones."""
+    names = {f.name for f in dataclasses.fields(cls)}
+    if not isinstance(fields, dict) or set(fields) != names:
+        odd = sorted(names ^ set(fields)) if isinstance(fields, dict) else type(fields).__name__
+        raise UsageError(cls.__name__, "fields", "exactly " + ", ".join(sorted(names)), f"difference {odd}")
+    return cls(**fields)
+
+
 def model_config(name, **overrides):
     """Configuration of a registered model, fields replaced by keyword. Raises UsageError for an unknown name or field."""
-    import difflib
-
     if name not in MODELS:
         near = difflib.get_close_matches(str(name), MODELS, 3, 0)
         raise UsageError("model name", "unknown", "a registered name", repr(name), ", ".join(near))

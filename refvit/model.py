@@ -1,7 +1,5 @@
 """A model: configuration and parameters, called on pictures. The float side; the integer side is engine.py."""
 
-import dataclasses
-
 import numpy as np
 
 from .config import QuantConfig, model_config
@@ -111,8 +109,3 @@ def check_pictures(config, x):
             config.name, "pictures", f"float [B, {', '.join(map(str, expected))}]", f"{x.dtype} {list(x.shape)}"
         )
     return x if x.dtype == np.float64 else np.ascontiguousarray(x, np.float32)
-
-
-def describe(config):
-    """The configuration as plain JSON values."""
-    return {"family": config.family, **dataclasses.asdict(config)}

@@ -103,7 +103,7 @@ def exact_row_sums(magnitude):
     if magnitude.size == 0:
         return np.zeros(n)
     smallest = np.where(magnitude > 0, magnitude, np.inf).min(axis=1)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         unit = np.spacing(smallest).astype(np.float64)
     provably_exact = magnitude.max(axis=1).astype(np.float64) * k <= unit * 2.0**53
     sums = magnitude.sum(axis=1, dtype=np.float64)

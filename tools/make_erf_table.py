@@ -30,9 +30,11 @@ def main():
     rows = [fit(i) for i in range(INTERVALS)]
     text = ",\n".join("    (" + ",\n     ".join(f'"{c.hex()}"' for c in row) + ")" for row in rows)
     (ROOT / "refvit" / "erf_table.py").write_text(
-        '"""Rule N9: erf(x) = x P_i(t), i = floor(4 x), t = 4 x - i - 1/2; rows i = 0..15, coefficients of t^0..t^7.\n\n'
+        '"""Rule N9: erf(x) = x P_i(t), i = floor(4 x), t = 4 x - i - 1/2; '
+        "rows i = 0..15, coefficients of t^0..t^7.\n\n"
         'Made by tools/make_erf_table.py, equal to csrc/erf_table.h.\n"""\n\nimport numpy as np\n\n'
-        f"_HEX = (\n{text},\n)\n\nERF_TABLE = np.array([[float.fromhex(c) for c in row] for row in _HEX])  # [16, 8] float64\n"
+        f"_HEX = (\n{text},\n)\n\n"
+        "ERF_TABLE = np.array([[float.fromhex(c) for c in row] for row in _HEX])  # [16, 8] float64\n"
     )
     text = ",\n".join("    {" + ",\n     ".join(c.hex() for c in row) + "}" for row in rows)
     (ROOT / "csrc" / "erf_table.h").write_text(

@@ -1,0 +1,179 @@
+"""The packed file: one safetensors file with planes, scales, the rest, and everything a reader must know (N2).
+
+Tensors of a linear layer NAME of N outputs and K inputs:
+    NAME.weight.planes  U64 [2, N, ceil(K/64)]   bit-planes pos and neg      (coding "planes")
+    NAME.weight.base3   U8  [ceil(N K / 5)]      five ternary digits a byte  (coding "base3")
+    NAME.weight.int8    I8  [N, K]               codes of an 8-bit layer
+    NAME.weight.alpha   F32 [N]                  scale of each output channel
+    NAME.bias           F32 [N]
+    NAME.act.scale      F32 [1], NAME.act.zero_point I32 [1]                 (static activation scales)
+All other tensors have timm's names and are F32. Metadata, each a JSON text: format, spec_version, config, quant,
+preprocess, labels.
+"""
+
+import dataclasses
+import json
+import math
+from contextlib import contextmanager
+
+import numpy as np
+
+from . import bitplanes, safetensors
+from .config import QuantConfig, config_from_dict, config_to_dict, dataclass_from_dict, linear_roles
+from .engine import Engine
+from .errors import BadInputError, RefvitError, UnsupportedError, UsageError
+from .labels import imagenet_names
+from .packed import PackedLinear, check_linear, packed_bits
+from .preprocess import PreprocessConfig
+from .quant import code_range
+from .rules import SCALE_MIN, SPEC_VERSION
+
+FORMAT = "refvit-packed"
+
+
+def save_packed(engine, path, coding="planes", force=False):
+    """Write ``engine`` to ``path``; coding "planes" or "base3" for ternary weights (N2)."""
+    if coding not in ("planes", "base3"):
+        raise UsageError("pack", "coding", '"planes" or "base3"', repr(coding))
+    tensors = dict(engine.params)
+    for linear in engine.linears.values():
+        tensors.update(linear_tensors(linear, coding))
+    safetensors.write(path, tensors, metadata(engine), force=force)
+
+
+def linear_tensors(linear, coding):
+    """The tensors of one layer, by name."""
+    kind = "int8" if linear.bits == 8 else coding
+    weight = bitplanes.encode_base3(linear.codes()) if kind == "base3" else linear.weight
+    tensors = {f"{linear.name}.weight.{kind}": weight, f"{linear.name}.weight.alpha": linear.alpha}
+    if linear.bias is not None:
+        tensors[f"{linear.name}.bias"] = linear.bias
+    if linear.static is not None:
+        tensors[f"{linear.name}.act.scale"], tensors[f"{linear.name}.act.zero_point"] = linear.static
+    return tensors
+
+
+def metadata(engine):
+    """What a reader must know, as the safetensors metadata."""
+    entries = {
+        "spec_version": SPEC_VERSION,
+        "config": config_to_dict(engine.config),
+        "quant": dataclasses.asdict(engine.quant),
+        "preprocess": engine.preprocess.to_dict(),
+        "labels": "imagenet1k" if engine.labels == imagenet_names() else engine.labels,
+    }
+    return {"format": FORMAT, **{k: json.dumps(v, sort_keys=True) for k, v in entries.items()}}
+
+
+def load_packed(path):
+    """Read a packed file.  -> Engine. Raises BadInputError naming the file and what is wrong."""
+    tensors, meta = safetensors.read(path)
+    try:
+        return engine_from(dict(tensors), meta)
+    except UnsupportedError as error:
+        raise UnsupportedError(path, str(error)) from None
+    except RefvitError as error:
+        raise BadInputError(path, str(error)) from None
+
+
+def engine_from(tensors, meta):
+    """Engine from the tensors and the metadata of a packed file; every tensor must be used."""
+    version = parse(meta, "spec_version")
+    if version != SPEC_VERSION:
+        raise UnsupportedError("metadata", "spec_version", SPEC_VERSION, version)
+    config = config_from_dict(parse(meta, "config"))
+    quant = dataclass_from_dict(QuantConfig, parse(meta, "quant"))
+    linears = {n: take_linear(tensors, n, role, config, quant) for n, role in linear_roles(config).items()}
+    params = {}
+    for name, shape in config.param_shapes().items():
+        if name.rpartition(".")[0] not in linears:
+            params[name] = take(tensors, name, np.float32, shape)
+    if tensors:
+        raise BadInputError(sorted(tensors)[0], "tensor", "only tensors of the model", f"{len(tensors)} more")
+    preprocess = PreprocessConfig.from_dict(parse(meta, "preprocess"))
+    if preprocess.img_size != config.img_size:
+        raise BadInputError("metadata", "preprocess img_size", config.img_size, preprocess.img_size)
+    labels = check_labels(parse(meta, "labels"), config.num_classes)
+    return Engine(config, quant, linears, params, preprocess, labels)
+
+
+def take_linear(tensors, name, role, config, quant):
+    """One layer out of ``tensors``, its codes checked (N2)."""
+    shapes = config.param_shapes()
+    n, *inputs = shapes[f"{name}.weight"]
+    k = math.prod(inputs)
+    bits, act_bits = packed_bits(quant, name, role)
+    weight = take_weight(tensors, f"{name}.weight", bits, n, k)
+    alpha = take(tensors, f"{name}.weight.alpha", np.float32, (n,))
+    bias = take(tensors, f"{name}.bias", np.float32, (n,)) if f"{name}.bias" in shapes else None
+    static = None
+    if quant.act_scale == "static":
+        static = take_static(tensors, name, act_bits, quant.act_quantizer)
+    linear = PackedLinear(name, bits, weight, alpha, bias, k, act_bits, static)
+    check_linear(linear, quant)
+    return linear
+
+
+def take_weight(tensors, name, bits, n, k):
+    """Planes or int8 codes of a layer."""
+    if bits == 8:
+        return take(tensors, f"{name}.int8", np.int8, (n, k))
+    if f"{name}.base3" in tensors:
+        stream = take(tensors, f"{name}.base3", np.uint8, (-(-n * k // 5),))
+        with located(name):
+            return bitplanes.pack_planes(bitplanes.decode_base3(stream, (n, k)))
+    planes = take(tensors, f"{name}.planes", np.uint64, (2, n, -(-k // 64)))
+    with located(name):
+        bitplanes.check_planes(planes, k)
+    return planes
+
+
+def take_static(tensors, name, act_bits, quantizer):
+    """Static scale and zero point of a layer's input (N6)."""
+    s = take(tensors, f"{name}.act.scale", np.float32, (1,))
+    zp = take(tensors, f"{name}.act.zero_point", np.int32, (1,))
+    low, high = (0, 0) if quantizer == "symmetric" else code_range(act_bits, quantizer)
+    if s[0] < SCALE_MIN or not low <= zp[0] <= high:
+        raise BadInputError(name, "static scale, zero point", f"s > 0, {low} <= zp <= {high}", (float(s[0]), int(zp[0])))
+    return s, zp
+
+
+def take(tensors, name, dtype, shape):
+    """Remove one tensor from ``tensors``; its dtype, shape and finiteness are checked."""
+    if name not in tensors:
+        raise BadInputError(name, "tensor", f"{np.dtype(dtype)} {list(shape)}", "none")
+    value = tensors.pop(name)
+    if value.dtype != dtype or value.shape != shape:
+        raise BadInputError(name, "tensor", f"{np.dtype(dtype)} {list(shape)}", f"{value.dtype} {list(value.shape)}")
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise BadInputError(name, "values", "finite", "NaN or inf")
+    return value
+
+
+def parse(meta, key):
+    """One JSON entry of the metadata."""
+    try:
+        return json.loads(meta[key])
+    except KeyError:
+        raise BadInputError("metadata", "entry", key, "none") from None
+    except (ValueError, RecursionError):
+        raise BadInputError("metadata", key, "JSON", repr(meta[key][:40])) from None
+
+
+def check_labels(labels, num_classes):
+    """A list of class names, the name of a known set, or None."""
+    if labels == "imagenet1k":
+        labels = imagenet_names()
+    if labels is None or (isinstance(labels, list) and all(isinstance(n, str) for n in labels)):
+        if labels is None or len(labels) == num_classes:
+            return labels
+    raise BadInputError("metadata", "labels", f"{num_classes} names, a known set or null", f"{str(labels)[:40]!r}")
+
+
+@contextmanager
+def located(name):
+    """Errors inside are about the tensor ``name``."""
+    try:
+        yield
+    except RefvitError as error:
+        raise BadInputError(name, str(error)) from None

@@ -1,0 +1,182 @@
+"""Integer inference: every step follows its rule, and neither backend, threads nor batch change a bit."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from refvit import exact, kernels, pack, quant
+from refvit.calibrate import calibrate
+from refvit.config import QuantConfig
+from refvit.errors import BadInputError, UsageError
+from refvit.model import create_model
+from tests.test_model import NARROW, NARROW_SWIN, NARROW_VIT
+
+SETTINGS = [
+    QuantConfig(),
+    QuantConfig(weight_bits=8),
+    QuantConfig(act_bits=2),
+    QuantConfig(act_bits=5, act_quantizer="minmax"),
+    QuantConfig(act_scale="image", granularity="layer"),
+    QuantConfig(act_scale="static"),
+    QuantConfig(act_scale="static", act_quantizer="minmax", weight_bits=8),
+    QuantConfig(attention="float", patch_bits=2, head_bits=2),
+]
+
+
+def shaken(name, fields):
+    """A narrow model with no parameter left at zero or one."""
+    model = create_model(name, **fields)
+    rng = np.random.default_rng(3)
+    for n, p in model.params.items():
+        if p.ndim == 1 or "table" in n:
+            p += rng.standard_normal(p.shape).astype(np.float32) * np.float32(0.3)
+        elif n.endswith("weight"):
+            p *= np.float32(4)
+    return model
+
+
+def pictures(batch=2):
+    return np.random.default_rng(0).standard_normal((batch, 3, 32, 32)).astype(np.float32)
+
+
+def packed(name, fields, settings):
+    model = shaken(name, fields)
+    ranges = calibrate(model, [pictures()]) if settings.act_scale == "static" else None
+    return pack(model.with_quant(settings, ranges))
+
+
+def digest(engine, x, backend):
+    """SHA-256 of logits and of every intermediate tensor."""
+    engine.backend = backend
+    trace = {}
+    logits = engine.forward(x, trace=trace)
+    parts = [f"{k}{v.dtype}{v.shape}".encode() + np.ascontiguousarray(v).tobytes() for k, v in trace.items()]
+    return hashlib.sha256(b"".join([*parts, logits.tobytes()])).hexdigest()
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("name, fields", NARROW)
+def test_every_backend_gives_the_same_bits(name, fields, settings):
+    engine = packed(name, fields, settings)
+    assert len({digest(engine, pictures(), backend) for backend in kernels.backends()}) == 1
+
+
+@pytest.mark.parametrize("name, fields", NARROW)
+def test_threads_do_not_matter(monkeypatch, name, fields):
+    monkeypatch.setattr(kernels, "SMALL_PRODUCT", 0)  # these models are too small for threads otherwise
+    monkeypatch.setattr(kernels, "SMALL_ROWS", 0)
+    engine = packed(name, fields, QuantConfig())
+    seen = set()
+    for threads in (1, 2, 3):
+        monkeypatch.setenv("REFVIT_THREADS", str(threads))
+        assert kernels.threads() == threads
+        seen.add(digest(engine, pictures(), None))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("name, fields", NARROW)
+def test_a_picture_does_not_depend_on_its_batch(name, fields, settings):
+    engine = packed(name, fields, settings)
+    x = pictures(3)
+    assert (engine(x) == np.concatenate([engine(x[i : i + 1]) for i in range(3)])).all()
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("name, fields", NARROW)
+def test_every_linear_follows_its_rules(name, fields, settings):
+    """acc is the exact product less the zero point's share; out is its value in real numbers up to four roundings."""
+    engine = packed(name, fields, settings)
+    trace = {}
+    engine.forward(pictures(), trace=trace)
+    for layer, linear in engine.linears.items():
+        q, s, acc = (trace[f"{layer}.{step}"] for step in ("q_in", "s_in", "acc"))
+        zp = trace.get(f"{layer}.zp_in", np.zeros(len(q), np.int32))
+        low, high = quant.code_range(linear.act_bits, settings.act_quantizer)
+        assert q.min() >= low and q.max() <= high
+        assert (acc == (q.astype(np.int64) - zp[:, None]) @ linear.codes().astype(np.int64).T).all()
+        product = acc.astype(np.float64) * s[:, None].astype(np.float64) * linear.alpha.astype(np.float64)
+        bias = 0.0 if linear.bias is None else linear.bias.astype(np.float64)
+        bound = 4 * 2.0**-24 * (np.abs(product) + np.abs(product + bias)) * (1 + 2.0**-20)
+        assert (np.abs(trace[f"{layer}.out"] - (product + bias)) <= bound).all(), layer
+
+
+@pytest.mark.parametrize("name, fields", NARROW)
+def test_engine_and_fake_quant_agree_layer_by_layer(name, fields):
+    """Given the engine's own input, a fake-quant linear gives the engine's output up to float32 summation.
+
+    The product of K terms, each with three roundings, is off by at most (K + 4) 2^-24 sum |x| |w| (and the bias).
+    """
+    from refvit.passes import Pass
+
+    engine = packed(name, fields, QuantConfig())
+    model = shaken(name, fields).with_quant(QuantConfig())
+    trace = {}
+    engine.forward(pictures(), trace=trace)
+    for layer, linear in engine.linears.items():
+        q, s = trace[f"{layer}.q_in"], trace[f"{layer}.s_in"]
+        x = quant.dequantize_rows(q, s, np.zeros(len(q), np.int32))
+        again, s_again, _ = quant.quantize_rows(x, linear.act_bits)
+        same = (again == q).all(axis=1)  # requantizing rounds s once more; nearly every row keeps its codes
+        assert same.mean() > 0.9
+        y, _ = Pass(model).linear(layer, x)
+        weights = np.abs(linear.codes() * linear.alpha[:, None].astype(np.float64))
+        reach = np.abs(x.astype(np.float64)) @ weights.T + (0.0 if linear.bias is None else np.abs(linear.bias))
+        bound = (linear.k + 8) * 2.0**-24 * reach
+        assert (np.abs(y - trace[f"{layer}.out"]) <= bound)[same].all(), layer
+
+
+@pytest.mark.parametrize("name, fields", NARROW)
+def test_attention_follows_its_rules(name, fields):
+    """Scores from the traced codes and scales, one rounding after another; probabilities by the stated softmax (N10)."""
+    engine = packed(name, fields, QuantConfig())
+    trace = {}
+    engine.forward(pictures(), trace=trace)
+    for path in [key[: -len(".q_prob")] for key in trace if key.endswith(".q_prob")]:
+        assert trace[f"{path}.q_prob"].min() >= 0
+        p = trace[f"{path}.prob"]
+        assert (exact.softmax(trace[f"{path}.score"]) == p).all()
+        assert (trace[f"{path}.q_prob"] == np.rint(p / np.float32(np.float32(1) / np.float32(127)))).all()
+        q, k = trace[f"{path}.q.q_in"], trace[f"{path}.k.q_in"]
+        assert max(np.abs(q).max(), np.abs(k).max()) == 127
+        if name.startswith("deit"):
+            acc = np.einsum("bwhid,bwhjd->bwhij", q.astype(np.int64), k.astype(np.int64)).astype(np.float32)
+            s_q, s_k = (trace[f"{path}.{part}.s_in"][:, None, :, None, None] for part in "qk")
+            scores = ((acc * s_q) * s_k) * np.float32(1 / np.sqrt(q.shape[-1]))
+            assert (scores == trace[f"{path}.score"]).all()
+
+
+def test_predict_takes_pixels():
+    engine = packed("deit_tiny_patch16_224", NARROW_VIT, QuantConfig())
+    u8 = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    from refvit.preprocess import normalise
+
+    assert (engine.predict(u8) == engine(normalise(u8, engine.preprocess))).all()
+
+
+def test_unpacked_weights_pack_to_the_same_codes():
+    """alpha * code has |values| 0 or alpha, whose masked mean is alpha again."""
+    engine = packed("swin_tiny_patch4_window7_224", NARROW_SWIN, QuantConfig())
+    again = pack(engine.unpack().with_quant(QuantConfig()))
+    for layer, linear in engine.linears.items():
+        if linear.bits == 2:
+            assert (again.linears[layer].weight == linear.weight).all(), layer
+            assert (again.linears[layer].alpha == linear.alpha).all(), layer
+
+
+@pytest.mark.parametrize(
+    "call, word",
+    [
+        (lambda m: pack(m), "quantized"),
+        (lambda m: pack(m.with_quant(QuantConfig(weight_bits=32))), "bits"),
+        (lambda m: pack(m.with_quant(QuantConfig(act_bits=32))), "bits"),
+        (lambda m: pack(m.with_quant(QuantConfig(act_scale="static"))), "calibrat"),
+        (lambda m: pack("model"), "model"),
+        (lambda m: pack(m.with_quant(QuantConfig()))(np.full((1, 3, 32, 32), np.nan, np.float32)), "NaN"),
+        (lambda m: pack(m.with_quant(QuantConfig()), backend="gpu")(pictures()), "gpu"),
+    ],
+)
+def test_wrong_arguments(call, word):
+    with pytest.raises((UsageError, BadInputError), match=word):
+        call(create_model("deit_tiny_patch16_224", **NARROW_VIT))

@@ -1,0 +1,107 @@
+"""Gradients of every layer and of whole narrow models against float64 central differences, on every element (N13).
+
+The central difference of step h is off by h^2 / 6 |f'''| + 2^-52 |f| / h; with h = 1e-5, upstream gradients and
+values of order 1, both are below 1e-9 for these layers, and a little more for a chain of blocks.
+"""
+
+import numpy as np
+import pytest
+
+from refvit import layers, window
+from refvit.config import SwinConfig, ViTConfig
+from refvit.model import Model
+
+STEP = 1e-5
+
+
+def numeric_gradient(function, x, dy):
+    """d sum(function() * dy) / dx by central differences; ``function`` reads the array x in place."""
+    gradient = np.zeros_like(x)
+    for i in np.ndindex(x.shape):
+        kept = x[i]
+        x[i] = kept + STEP
+        above = (function() * dy).sum()
+        x[i] = kept - STEP
+        below = (function() * dy).sum()
+        x[i] = kept
+        gradient[i] = (above - below) / (2 * STEP)
+    return gradient
+
+
+def assert_gradients(function, arrays, gradients, dy, bound):
+    for name, x in arrays.items():
+        difference = np.abs(numeric_gradient(function, x, dy) - gradients[name]).max(initial=0)
+        assert difference < bound * (1 + np.abs(gradients[name]).max(initial=0)), name
+
+
+def random(*shape):
+    return np.random.default_rng(sum(shape) + 17 * len(shape)).standard_normal(shape)
+
+
+def test_linear():
+    x, w, b = random(2, 3, 4), random(5, 4), random(5)
+    y, cache = layers.linear_forward(x, w, b)
+    dy = random(*y.shape)
+    gradients = dict(zip("xwb", layers.linear_backward(dy, cache)))
+    assert_gradients(lambda: layers.linear_forward(x, w, b)[0], {"x": x, "w": w, "b": b}, gradients, dy, 1e-8)
+
+
+def test_layernorm():
+    x, g, b = random(2, 3, 7), random(7), random(7)
+    y, cache = layers.layernorm_forward(x, g, b, 1e-6)
+    dy = random(*y.shape)
+    gradients = dict(zip("xgb", layers.layernorm_backward(dy, cache)))
+    assert_gradients(lambda: layers.layernorm_forward(x, g, b, 1e-6)[0], {"x": x, "g": g, "b": b}, gradients, dy, 1e-8)
+
+
+@pytest.mark.parametrize("name", ["gelu", "softmax"])
+def test_elementwise_and_rows(name):
+    forward, backward = getattr(layers, f"{name}_forward"), getattr(layers, f"{name}_backward")
+    x = 2 * random(3, 5)
+    y, cache = forward(x)
+    dy = random(3, 5)
+    assert_gradients(lambda: forward(x)[0], {"x": x}, {"x": backward(dy, cache)}, dy, 1e-8)
+
+
+def test_attention_with_bias_and_mask():
+    q, k, v = random(2, 2, 2, 4, 3), random(2, 2, 2, 4, 3)[::-1].copy(), random(2, 2, 2, 4, 3) ** 2
+    bias, mask = random(2, 4, 4), window.shift_mask(4, 2, 1)[:2].astype(np.float64)
+    y, cache = layers.attention_forward(q, k, v, bias, mask)
+    dy = random(*y.shape)
+    gradients = dict(zip(("q", "k", "v", "bias"), layers.attention_backward(dy, cache)))
+    arrays = {"q": q, "k": k, "v": v, "bias": bias}
+    assert_gradients(lambda: layers.attention_forward(q, k, v, bias, mask)[0], arrays, gradients, dy, 1e-8)
+
+
+def test_permutations_are_inverse_to_their_backward():
+    """<f(x), y> = <x, f'(y)> for every linear map with backward f'."""
+    x, qkv = random(2, 3, 6, 6), random(2, 3, 4, 3 * 2 * 5)
+    patches = layers.patches_forward(x, 2)
+    assert (layers.patches_backward(patches, 2, 3) == x).all()
+    parts = layers.split_heads_forward(qkv, 2)
+    assert (layers.split_heads_backward(*parts) == qkv).all()
+    merged = layers.merge_heads_forward(parts[0])
+    assert (layers.merge_heads_backward(merged, 2) == parts[0]).all()
+
+
+TINY = [
+    ViTConfig("plain", img_size=4, patch_size=2, num_classes=3, embed_dim=6, depth=2, num_heads=2, mlp_ratio=2.0),
+    ViTConfig("distilled", img_size=4, patch_size=2, num_classes=3, embed_dim=4, depth=1, num_heads=2, distilled=True),
+    ViTConfig("deit3", 4, 2, 3, 3, 4, 1, 2, layer_scale=True, no_embed_class=True),
+    SwinConfig("swin", 8, 2, 1, 3, 4, (2, 1), (1, 2), window_size=2, mlp_ratio=2.0),
+    SwinConfig("padded", 5, 1, 1, 3, 2, (2, 1), (1, 2), window_size=3, mlp_ratio=2.0),
+]
+
+
+@pytest.mark.parametrize("config", TINY, ids=lambda c: c.name)
+def test_whole_models(config):
+    """Every parameter and the pictures, every element; shifted windows, tables, both heads, LayerScale, padding."""
+    rng = np.random.default_rng(5)
+    params = {n: rng.standard_normal(s) * 0.5 + n.endswith("norm.weight") for n, s in config.param_shapes().items()}
+    model = Model(config, params)
+    x = rng.standard_normal((2, config.in_chans, config.img_size, config.img_size))
+    logits, cache = model.forward(x)
+    dy = rng.standard_normal(logits.shape)
+    dx, gradients = model.backward(dy, cache)
+    assert list(gradients) == list(params)
+    assert_gradients(lambda: model(x), {**params, "x": x}, {**gradients, "x": dx}, dy, 1e-6)

@@ -1,0 +1,241 @@
+"""The float kernels in C have the bits of their twins in exact.py and quant.py (N4, N5, N8, N9, N14)."""
+
+import ctypes
+import platform
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refvit import kernels, threads
+from refvit.errors import BadInputError, UsageError
+from tests.strategies import any_float, matrices
+
+NATIVE = [name for name in kernels.backends() if name != "numpy"]
+needs_c = pytest.mark.skipif(not NATIVE, reason="needs the C kernels")
+SPECIAL = np.array(
+    [0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, -1e-45, 2.0**-126, 2.0**-127, 3.4028235e38, -3.4028235e38, np.inf, -np.inf,
+     88.72283, 88.72284, -87.33654, -103.97207, -103.97208, -103.972084, 3.9999998, 4.0, 127.5, -128.5, 5.6568542],
+    np.float32,
+)  # fmt: skip
+seeds = st.integers(0, 2**32 - 1)
+lengths = st.sampled_from((1, 2, 15, 16, 17, 31, 33, 49, 196, 385, 1000))
+
+
+def outcome(function, *args, backend):
+    """Bytes of all results, or the text of the error."""
+    try:
+        result = function(*args, backend=backend)
+    except BadInputError as error:
+        return str(error)
+    return [(r.dtype, r.shape, r.tobytes()) for r in (result if isinstance(result, tuple) else (result,))]
+
+
+def assert_same_bits(function, *args):
+    want = outcome(function, *args, backend="numpy")
+    for backend in NATIVE:
+        assert outcome(function, *args, backend=backend) == want, (function.__name__, backend, args)
+
+
+def random_floats(seed, *shape):
+    """Normal numbers at a random scale; sometimes special values among them."""
+    rng = np.random.default_rng(seed)
+    x = (rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4)).astype(np.float32)
+    if rng.random() < 0.4:
+        x = np.where(rng.random(shape) < 0.1, rng.choice(SPECIAL, shape), x)
+    return x
+
+
+@needs_c
+@pytest.mark.parametrize("name", ("exp", "erf", "gelu"))
+def test_elementwise_on_a_sample_of_all_floats(name):
+    bits = np.arange(0, 1 << 32, 9973, dtype=np.uint64).astype(np.uint32)
+    x = np.concatenate([bits.view(np.float32), SPECIAL, np.linspace(-110, 95, 100_000, dtype=np.float32)])
+    x = x[~np.isnan(x)]
+    if name == "gelu":
+        x = x[x != -np.inf]  # -inf * 0
+    assert_same_bits(getattr(kernels, name), x)
+
+
+@needs_c
+@settings(max_examples=100, deadline=None)
+@given(matrices(any_float))
+def test_any_floats(x):
+    rows, k = x.shape
+    weight, acc = np.resize(SPECIAL[:11], k), np.resize(x.view(np.int32), (rows, k))
+    assert_same_bits(kernels.softmax, x)
+    assert_same_bits(kernels.gelu, x)
+    assert_same_bits(kernels.layernorm, x, weight, weight[::-1], 1e-6)
+    assert_same_bits(kernels.matmul16, x, x)
+    assert_same_bits(kernels.rescale, acc, np.ascontiguousarray(x[:, 0]), weight, None)
+    for quantizer in ("symmetric", "minmax"):
+        assert_same_bits(kernels.quantize_rows, x, 8, quantizer)
+
+
+@needs_c
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, rows=st.integers(0, 6), k=lengths)
+def test_odd_shapes(seed, rows, k):
+    x, w, b = random_floats(seed, rows, k), random_floats(seed + 1, k), random_floats(seed + 2, k)
+    assert_same_bits(kernels.softmax, x)
+    assert_same_bits(kernels.layernorm, x, w, b, 1e-5)
+    acc = np.random.default_rng(seed).integers(-(1 << 31), 1 << 31, (rows, k)).astype(np.int32)
+    assert_same_bits(kernels.rescale, acc, random_floats(seed, rows), w, b)
+
+
+@needs_c
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, m=st.integers(0, 4), n=st.integers(0, 4), k=st.one_of(lengths, st.just(0)),
+       leading=st.sampled_from(((), (2,), (1, 3))))  # fmt: skip
+def test_float_products(seed, m, n, k, leading):
+    a, b = random_floats(seed, *leading, k, m).swapaxes(-1, -2), random_floats(seed + 1, *leading, n, k)
+    assert_same_bits(kernels.matmul16, a, b)
+
+
+@needs_c
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("quantizer", ("symmetric", "minmax"))
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds, rows=st.integers(0, 6), k=st.one_of(lengths, st.just(0)))
+def test_quantizers(bits, quantizer, seed, rows, k):
+    x, rng = random_floats(seed, rows, k), np.random.default_rng(seed)
+    assert_same_bits(kernels.quantize_rows, x, bits, quantizer)
+    s = (10.0 ** rng.uniform(-4, 1, rows)).astype(np.float32)
+    zp = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), rows).astype(np.int32)
+    assert_same_bits(kernels.quantize_rows, x, bits, quantizer, s, zp)
+
+
+@needs_c
+def test_quantizers_round_half_to_even_everywhere():
+    x = np.arange(-300, 301, dtype=np.float32)[None] / 2
+    for bits in range(2, 9):
+        for zp in (-2, -1, 0, 1):
+            static = np.ones(1, np.float32), np.full(1, zp, np.int32)
+            assert_same_bits(kernels.quantize_rows, x, bits, "minmax", *static)
+            assert_same_bits(kernels.quantize_rows, x, bits, "symmetric", *static)
+
+
+@needs_c
+def test_subnormal_and_overflowing_ranges():
+    big, tiny = np.float32(3.4028235e38), np.float32(1e-45)
+    x = np.array([[-big, big, 1.0], [tiny, -tiny, 0.0], [0.0, -0.0, 0.0], [big, np.inf, -np.inf], [2.0**-126, 0, 0],
+                  [big / 2, -big, big]], np.float32)  # fmt: skip
+    for bits in range(2, 9):
+        for quantizer in ("symmetric", "minmax"):
+            assert_same_bits(kernels.quantize_rows, x, bits, quantizer)
+
+
+def calls_with(x):
+    """Every float kernel on a matrix [T, K]."""
+    ones, zeros = np.ones(x.shape[1], np.float32), np.zeros(x.shape[1], np.float32)
+    acc = np.arange(x.size, dtype=np.int32).reshape(x.shape) * 7919
+    scale = np.resize(np.abs(x), len(x)) + np.float32(1)
+    return {
+        "softmax": lambda backend: kernels.softmax(x, backend),
+        "gelu": lambda backend: kernels.gelu(x, backend),
+        "exp": lambda backend: kernels.exp(x, backend),
+        "erf": lambda backend: kernels.erf(x, backend),
+        "layernorm": lambda backend: kernels.layernorm(x, ones, zeros, 1e-6, backend),
+        "matmul16": lambda backend: kernels.matmul16(x, x[:3], backend),
+        "quantize_rows": lambda backend: kernels.quantize_rows(x, backend=backend)[0],
+        "rescale": lambda backend: kernels.rescale(acc, scale, x[0], None, backend),
+    }
+
+
+NAMES = list(calls_with(np.zeros((4, 4), np.float32)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("backend", kernels.backends())
+@pytest.mark.parametrize("place", ((0, 0), (0, 16), (0, 18)))
+def test_nan_is_an_error(name, backend, place):
+    x = np.ones((3, 19), np.float32)
+    x[place] = np.nan
+    with pytest.raises(BadInputError, match="NaN"):
+        calls_with(x)[name](backend)
+
+
+@needs_c
+@pytest.mark.parametrize("name", NAMES)
+def test_results_do_not_depend_on_threads(name, monkeypatch):
+    monkeypatch.setattr(kernels, "SMALL_ROWS", 0)
+    monkeypatch.setattr(kernels, "SMALL_PRODUCT", 0)
+    call = calls_with(random_floats(0, 13, 37))[name]
+    want = call("numpy").tobytes()
+    for count in (1, 2, 3, 16):
+        monkeypatch.setattr(threads, "_count", count)
+        assert call("portable").tobytes() == want
+
+
+FE_UPWARD, MXCSR_OFFSET, FTZ_AND_DAZ = 0x800, 28, 0x8040  # glibc on x86-64
+
+
+@pytest.fixture
+def floating_point_environment():
+    """libm and the saved environment of glibc on x86-64; restored after the test."""
+    if platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc":
+        pytest.skip("knows the layout of fenv_t of glibc on x86-64 alone")
+    libm, saved = ctypes.CDLL("libm.so.6"), ctypes.create_string_buffer(32)
+    libm.fegetenv(saved)
+    yield libm, saved
+    libm.fesetenv(saved)
+
+
+@needs_c
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("mode", ("upward", "flush to zero"))
+def test_the_callers_floating_point_environment_does_not_matter(name, mode, floating_point_environment, monkeypatch):
+    monkeypatch.setattr(threads, "_count", 1)
+    libm, saved = floating_point_environment
+    x = random_floats(5, 9, 33)
+    x[1] *= np.float32(1e-38)
+    call = calls_with(np.nan_to_num(x, posinf=1.0, neginf=-1.0))[name]
+    want = call("numpy").tobytes()
+    changed = bytearray(saved.raw)
+    if mode == "flush to zero":
+        mxcsr = int.from_bytes(changed[MXCSR_OFFSET : MXCSR_OFFSET + 4], "little") | FTZ_AND_DAZ
+        changed[MXCSR_OFFSET : MXCSR_OFFSET + 4] = mxcsr.to_bytes(4, "little")
+        libm.fesetenv(bytes(changed))
+    else:
+        libm.fesetround(FE_UPWARD)
+    got = call("portable").tobytes()
+    after = ctypes.create_string_buffer(32)
+    libm.fegetenv(after)
+    rounding = libm.fegetround()
+    libm.fesetenv(saved)
+    assert got == want
+    if mode == "flush to zero":
+        assert int.from_bytes(after.raw[MXCSR_OFFSET:], "little") & FTZ_AND_DAZ == FTZ_AND_DAZ  # and it is restored
+    else:
+        assert rounding == FE_UPWARD
+
+
+good = np.ones((2, 3), np.float32)
+
+
+@pytest.mark.parametrize("backend", kernels.backends())
+@pytest.mark.parametrize(
+    "call",
+    (
+        lambda b: kernels.softmax(good.astype(np.float64), b),
+        lambda b: kernels.softmax(np.ones((2, 0), np.float32), b),
+        lambda b: kernels.softmax(good[0], b),
+        lambda b: kernels.gelu([1.0], b),
+        lambda b: kernels.layernorm(good, good[0], good[0, :2], 1e-6, b),
+        lambda b: kernels.layernorm(good, None, good[0], 1e-6, b),
+        lambda b: kernels.matmul16(good, good[:, :2], b),
+        lambda b: kernels.rescale(good, good[:, 0], good[0], None, b),
+        lambda b: kernels.rescale(good.astype(np.int32), good[0], good[0], None, b),
+        lambda b: kernels.quantize_rows(good, 1, backend=b),
+        lambda b: kernels.quantize_rows(good, 9, backend=b),
+        lambda b: kernels.quantize_rows(good, 8, "asymmetric", backend=b),
+        lambda b: kernels.quantize_rows(good, 8, s=np.zeros(2, np.float32), backend=b),
+        lambda b: kernels.quantize_rows(good, 8, s=np.full(2, np.inf, np.float32), backend=b),
+        lambda b: kernels.quantize_rows(good, 8, "minmax", s=good[:, 0], backend=b),
+        lambda b: kernels.quantize_rows(good, 8, "minmax", good[:, 0], np.full(2, 128, np.int32), backend=b),
+    ),
+)
+def test_wrong_arguments_are_errors(call, backend):
+    with pytest.raises(UsageError):
+        call(backend)
