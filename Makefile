@@ -9,7 +9,7 @@ C_SOURCES := $(wildcard csrc/*.c)
 C_COMPILERS := $(foreach cc,gcc clang,$(if $(shell command -v $(cc)),$(cc)))
 C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fno-fast-math -ffp-contract=off
 STAMP := $(VENV)/.refvit-stamp
-DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images "$(IMAGES)")
+DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
 .PHONY: help setup demo test lint-c clean
 
@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml setup.py $(wildcard csrc/*)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
-demo: setup ## Run the main job; WEIGHTS=file IMAGES=folder classifies real pictures
+demo: setup ## Run the main job; WEIGHTS=file IMAGES="folder picture ..." classifies real pictures
 	$(VENV)/bin/python tools/demo.py $(DEMO_ARGS)
 
 test: setup ## Run the tests

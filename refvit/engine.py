@@ -171,6 +171,10 @@ class IntegerPass:
         gamma = self.params.get(f"{name}.gamma")
         return (x if gamma is None else x * gamma), None
 
+    def drop_path(self, path, x):
+        """Only training skips branches."""
+        return x, None
+
     def global_pool(self, x):
         """Mean over the map, tokens summed by 16 partial sums (N9).  [B, S, S, C] -> [B, C]"""
         tokens = x.reshape(len(x), -1, x.shape[-1])

@@ -74,34 +74,37 @@ def softmax_backward(dp, p):
     return p * (dp - (dp * p).sum(axis=-1, keepdims=True))
 
 
-def attention_forward(q, k, v, bias=None, mask=None, quantize_p=None):
-    """y = softmax(q k^T / sqrt(D) + bias + mask) v within each window and head.
+def scores_forward(q, k, bias=None, mask=None):
+    """q k^T / sqrt(D) + bias + mask within each window and head.
 
-    q, k, v [B, W, H, T, D]; bias [H, T, T] or None; mask [W, T, T] or None -> y [B, W, H, T, D].
-    ``quantize_p(p) -> (p, mask of the straight-through gradient)`` rounds the probabilities, if given.
+    q, k [B, W, H, T, D]; bias [H, T, T] or None; mask [W, T, T] or None -> scores [B, W, H, T, T]
     """
-    scale = 1.0 / math.sqrt(q.shape[-1])
-    scores = (q @ k.swapaxes(-1, -2)) * q.dtype.type(scale)
+    scale = q.dtype.type(1.0 / math.sqrt(q.shape[-1]))
+    scores = (q @ k.swapaxes(-1, -2)) * scale
     if bias is not None:
         scores += bias
     if mask is not None:
         scores += mask[:, None]
-    p, softmax_cache = softmax_forward(scores)
-    p, passes = (p, None) if quantize_p is None else quantize_p(p)
-    return p @ v, (q, k, v, p, softmax_cache, passes, scale, bias is not None)
+    return scores, (q, k, scale, bias is not None)
 
 
-def attention_backward(dy, cache):
-    """-> dq, dk, dv [B, W, H, T, D], dbias [H, T, T] or None"""
-    q, k, v, p, softmax_cache, passes, scale, has_bias = cache
-    dv = p.swapaxes(-1, -2) @ dy  # y = p v
-    dp = dy @ v.swapaxes(-1, -2)
-    if passes is not None:
-        dp = dp * passes
-    dscores = softmax_backward(dp, softmax_cache)
-    dq = (dscores @ k) * dscores.dtype.type(scale)  # scores = q k^T scale
-    dk = (dscores.swapaxes(-1, -2) @ q) * dscores.dtype.type(scale)
-    return dq, dk, dv, dscores.sum(axis=(0, 1)) if has_bias else None
+def scores_backward(dscores, cache):
+    """-> dq, dk [B, W, H, T, D], dbias [H, T, T] or None"""
+    q, k, scale, has_bias = cache
+    dq = (dscores @ k) * scale
+    dk = (dscores.swapaxes(-1, -2) @ q) * scale
+    return dq, dk, dscores.sum(axis=(0, 1)) if has_bias else None
+
+
+def context_forward(p, v):
+    """Each token's mixture of values: p v.  p [B, W, H, T, T], v [B, W, H, T, D] -> [B, W, H, T, D]"""
+    return p @ v, (p, v)
+
+
+def context_backward(dy, cache):
+    """-> dp [B, W, H, T, T], dv [B, W, H, T, D]"""
+    p, v = cache
+    return dy @ v.swapaxes(-1, -2), p.swapaxes(-1, -2) @ dy
 
 
 def split_heads_forward(qkv, heads):

@@ -35,16 +35,23 @@ class Model:
         """Logits of normalised pictures.  x float32 [B, 3, H, W] -> float32 [B, classes]"""
         return FORWARD[self.config.family](Pass(self, keep=False), check_pictures(self.config, x))[0]
 
-    def forward(self, x, trace=None):
-        """As a call, but returns (logits, cache); ``trace``, a dict, receives every module's output under its path."""
-        run = Pass(self, trace)
+    def forward(self, x, trace=None, drops=None):
+        """As a call, but returns (logits, cache).
+
+        trace  dict that receives every module's output under its path
+        drops  dict: path of a branch, as "blocks.0.drop_path1" -> its factor for each picture [B] (stochastic depth)
+        """
+        run = Pass(self, trace, drops=drops)
         logits, cache = FORWARD[self.config.family](run, check_pictures(self.config, x))
         return logits, (run, cache)
 
-    def backward(self, dy, cache):
-        """Gradients for an upstream gradient.  dy [B, classes] -> dx [B, 3, H, W], grads: dict with the keys of params"""
+    def backward(self, dy, cache, inject=None):
+        """Gradients for an upstream gradient.  dy [B, classes] -> dx [B, 3, H, W], grads: dict with the keys of params
+
+        inject  dict: path of a traced block output or attention score -> gradient of the loss there, added to dy's
+        """
         run, cache = cache
-        run.grads = {}
+        run.grads, run.inject = {}, inject or {}
         dx = BACKWARD[self.config.family](run, dy, cache)
         return dx, {name: run.grads[name] for name in self.params}
 

@@ -20,17 +20,24 @@ class Pass:
     ranges  dict: layer -> (amax, lo, hi) of its input, for static scales, or None
     trace   dict that receives the output of every module under timm's module path, or None
     keep    whether a block's cache is kept for backward
+    drops   dict: path of a branch -> float [B], 0 for the pictures that skip it, 1 / (1 - rate) for the others
+            (stochastic depth, arXiv 1603.09382); branches not named are always taken
+    inject  dict: path of a traced hidden state or score -> gradient that backward adds there (distillation)
     """
 
-    def __init__(self, model, trace=None, keep=True):
+    def __init__(self, model, trace=None, keep=True, drops=None):
         self.params, self.config, self.quant = model.params, model.config, model.quant
-        self.ranges, self.trace, self.keep, self.grads = model.ranges, trace, keep, {}
+        self.ranges, self.trace, self.keep, self.drops = model.ranges, trace, keep, drops or {}
+        self.grads, self.inject = {}, {}
         self.roles = linear_roles(model.config)
 
     def note(self, path, value):
         if self.trace is not None:
             self.trace[path] = value
         return value
+
+    def add_injected(self, path, dx):
+        return dx + self.inject[path] if path in self.inject else dx
 
     def collect(self, name, grad):
         self.grads[name] = self.grads[name] + grad if name in self.grads else grad
@@ -94,24 +101,28 @@ class Pass:
         """Multi-head self-attention within windows.  x [B, W, T, C], bias [H, T, T], mask [W, T, T] -> [B, W, T, C]"""
         qkv, qkv_cache = self.linear(f"{name}.qkv", x)
         q, k, v = layers.split_heads_forward(qkv, heads)
+        rounds = self.quant is not None and self.quant.attention == "int8" and self.quant.act_bits < 32
         passes = None
-        quantize_p = None
-        if self.quant is not None and self.quant.attention == "int8" and self.quant.act_bits < 32:
-            (q, dq), (k, dk), (v, dv) = (quantize_heads(part) for part in (q, k, v))
-            passes, quantize_p = (dq, dk, dv), quantize_probabilities
-        y, core_cache = layers.attention_forward(q, k, v, bias, mask, quantize_p)
+        if rounds:
+            (q, *pass_q), (k, *pass_k), (v, *pass_v) = (quantize_heads(part) for part in (q, k, v))
+            passes = (*pass_q, *pass_k, *pass_v)
+        scores, scores_cache = layers.scores_forward(q, k, bias, mask)
+        p, softmax_cache = layers.softmax_forward(self.note(f"{name}.score", scores))
+        y, context_cache = layers.context_forward(quantize_probabilities(p) if rounds else p, v)
         y = self.note(f"{name}.context", layers.merge_heads_forward(y))
         y, proj_cache = self.linear(f"{name}.proj", y)
-        return y, (qkv_cache, core_cache, proj_cache, passes, heads)
+        return y, (name, heads, passes, qkv_cache, scores_cache, softmax_cache, context_cache, proj_cache)
 
     def attention_backward(self, dy, cache):
         """-> dx [B, W, T, C], dbias [H, T, T] or None"""
-        qkv_cache, core_cache, proj_cache, passes, heads = cache
+        name, heads, passes, qkv_cache, scores_cache, softmax_cache, context_cache, proj_cache = cache
         dy = layers.merge_heads_backward(self.linear_backward(dy, proj_cache), heads)
-        *dqkv, dbias = layers.attention_backward(dy, core_cache)
+        dp, dv = layers.context_backward(dy, context_cache)
+        dscores = self.add_injected(f"{name}.score", layers.softmax_backward(dp, softmax_cache))
+        dq, dk, dbias = layers.scores_backward(dscores, scores_cache)
         if passes is not None:
-            dqkv = [d * p for d, p in zip(dqkv, passes)]
-        return self.linear_backward(layers.split_heads_backward(*dqkv), qkv_cache), dbias
+            dq, dk, dv = (d * p for d, p in zip((dq, dk, dv), passes))
+        return self.linear_backward(layers.split_heads_backward(dq, dk, dv), qkv_cache), dbias
 
     def mlp(self, name, x):
         """fc2(gelu(fc1(x))).  [..., C] -> [..., C]"""
@@ -124,6 +135,16 @@ class Pass:
         fc1_cache, gelu_cache, fc2_cache = cache
         dh = self.linear_backward(dy, fc2_cache)
         return self.linear_backward(layers.gelu_backward(dh, gelu_cache), fc1_cache)
+
+    def drop_path(self, path, x):
+        """Stochastic depth: x times a factor for each picture.  [B, ...] -> [B, ...]"""
+        if path not in self.drops:
+            return x, None
+        factor = self.drops[path].reshape(-1, *[1] * (x.ndim - 1)).astype(x.dtype)
+        return x * factor, factor
+
+    def drop_path_backward(self, dy, factor):
+        return dy if factor is None else dy * factor
 
     def global_pool(self, x):
         """Mean over the map.  [B, S, S, C] -> [B, C]"""
@@ -162,7 +183,7 @@ def quantize_heads(x):
 
 def quantize_probabilities(p):
     """Probabilities with the fixed scale 1 / 127 (N10); none is clipped, so the gradient passes everywhere."""
-    return np.rint(p / PROB_SCALE) * PROB_SCALE, None
+    return np.rint(p / PROB_SCALE) * PROB_SCALE
 
 
 def static_scale(ranges, name, bits, quantizer):

@@ -61,20 +61,24 @@ def block_forward(run, stage, block, x):
     h, norm1 = run.layernorm(f"{name}.norm1", x)
     bias = bias_forward(run.params[f"{name}.attn.relative_position_bias_table"], m)
     h, attn = run.attention(f"{name}.attn", to_windows(h, m, shift), heads, bias, shift_mask(side, m, shift))
-    x = x + from_windows(h, m, shift, side)
+    h, drop1 = run.drop_path(f"{name}.drop_path1", from_windows(h, m, shift, side))
+    x = x + h
     h, norm2 = run.layernorm(f"{name}.norm2", x)
     h, mlp = run.mlp(f"{name}.mlp", h)
-    return run.note(name, x + h), (norm1, attn, norm2, mlp)
+    h, drop2 = run.drop_path(f"{name}.drop_path2", h)
+    return run.note(name, x + h), (norm1, attn, drop1, norm2, mlp, drop2)
 
 
 def block_backward(run, stage, block, dx, cache):
-    norm1, attn, norm2, mlp = cache
+    name = f"layers.{stage}.blocks.{block}"
+    norm1, attn, drop1, norm2, mlp, drop2 = cache
     side, _, _, m, _ = run.config.stages[stage]
     shift = run.config.shift(stage, block)
-    dx = dx + run.layernorm_backward(run.mlp_backward(dx, mlp), norm2)
-    dh, dbias = run.attention_backward(to_windows(dx, m, shift), attn)
-    table = f"layers.{stage}.blocks.{block}.attn.relative_position_bias_table"
-    run.collect(table, bias_backward(dbias, m))
+    dx = run.add_injected(name, dx)
+    dx = dx + run.layernorm_backward(run.mlp_backward(run.drop_path_backward(dx, drop2), mlp), norm2)
+    dh = to_windows(run.drop_path_backward(dx, drop1), m, shift)
+    dh, dbias = run.attention_backward(dh, attn)
+    run.collect(f"{name}.attn.relative_position_bias_table", bias_backward(dbias, m))
     return dx + run.layernorm_backward(from_windows(dh, m, shift, side), norm1)
 
 

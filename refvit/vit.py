@@ -65,18 +65,22 @@ def block_forward(run, name, x):
     h, norm1 = run.layernorm(f"{name}.norm1", x)
     h, attn = run.attention(f"{name}.attn", h[:, None], run.config.num_heads)  # one window
     h, ls1 = run.layer_scale(f"{name}.ls1", h[:, 0])
+    h, drop1 = run.drop_path(f"{name}.drop_path1", h)
     x = x + h
     h, norm2 = run.layernorm(f"{name}.norm2", x)
     h, mlp = run.mlp(f"{name}.mlp", h)
     h, ls2 = run.layer_scale(f"{name}.ls2", h)
-    return run.note(name, x + h), (norm1, attn, ls1, norm2, mlp, ls2)
+    h, drop2 = run.drop_path(f"{name}.drop_path2", h)
+    return run.note(name, x + h), (name, norm1, attn, ls1, drop1, norm2, mlp, ls2, drop2)
 
 
 def block_backward(run, dx, cache):
-    norm1, attn, ls1, norm2, mlp, ls2 = cache
-    dh = run.mlp_backward(run.layer_scale_backward(dx, ls2), mlp)
-    dx = dx + run.layernorm_backward(dh, norm2)
-    dh, _ = run.attention_backward(run.layer_scale_backward(dx, ls1)[:, None], attn)
+    name, norm1, attn, ls1, drop1, norm2, mlp, ls2, drop2 = cache
+    dx = run.add_injected(name, dx)
+    dh = run.layer_scale_backward(run.drop_path_backward(dx, drop2), ls2)
+    dx = dx + run.layernorm_backward(run.mlp_backward(dh, mlp), norm2)
+    dh = run.layer_scale_backward(run.drop_path_backward(dx, drop1), ls1)
+    dh, _ = run.attention_backward(dh[:, None], attn)
     return dx + run.layernorm_backward(dh[:, 0], norm1)
 
 

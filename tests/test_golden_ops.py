@@ -73,11 +73,20 @@ def test_gelu():
     check_operation(v, "y dx", [y, dx], [bounded.gelu(x), bounded.gelu_gradient(dy, x)])
 
 
+def attention(dy, q, k, v, bias=None, mask=None):
+    """softmax(scores) v and its gradients -> y, dq, dk, dv, dbias"""
+    scores, scores_cache = layers.scores_forward(q, k, bias, mask)
+    p, softmax_cache = layers.softmax_forward(scores)
+    y, context_cache = layers.context_forward(p, v)
+    dp, dv = layers.context_backward(dy, context_cache)
+    dq, dk, dbias = layers.scores_backward(layers.softmax_backward(dp, softmax_cache), scores_cache)
+    return y, dq, dk, dv, dbias
+
+
 def test_attention():
     v = vectors("attention")
     q, k, val, dy = (Bounded(v[n]) for n in ("q", "k", "v", "dy"))
-    y, cache = layers.attention_forward(v["q"], v["k"], v["v"])
-    *grads, dbias = layers.attention_backward(v["dy"], cache)
+    y, *grads, dbias = attention(v["dy"], v["q"], v["k"], v["v"])
     assert dbias is None
     *bounds, _ = bounded.attention_gradients(dy, q, k, val)
     check_operation(v, "y dq dk dv", [y, *grads], [bounded.attention(q, k, val), *bounds])
@@ -87,8 +96,7 @@ def test_attention_with_bias_and_mask():
     v = vectors("attention_masked")
     mask = window.shift_mask(6, 3, 1)
     operands = [Bounded(v[n]) for n in ("q", "k", "v", "bias")] + [Bounded(mask[:, None])]
-    y, cache = layers.attention_forward(v["q"], v["k"], v["v"], v["bias"], mask)
-    grads = layers.attention_backward(v["dy"], cache)
+    y, *grads = attention(v["dy"], v["q"], v["k"], v["v"], v["bias"], mask)
     bounds = [bounded.attention(*operands), *bounded.attention_gradients(Bounded(v["dy"]), *operands)]
     check_operation(v, "y dq dk dv dbias", [y, *grads], bounds)
 

@@ -66,11 +66,16 @@ def test_elementwise_and_rows(name):
 def test_attention_with_bias_and_mask():
     q, k, v = random(2, 2, 2, 4, 3), random(2, 2, 2, 4, 3)[::-1].copy(), random(2, 2, 2, 4, 3) ** 2
     bias, mask = random(2, 4, 4), window.shift_mask(4, 2, 1)[:2].astype(np.float64)
-    y, cache = layers.attention_forward(q, k, v, bias, mask)
+    scores, cache = layers.scores_forward(q, k, bias, mask)
+    dy = random(*scores.shape)
+    gradients = dict(zip(("q", "k", "bias"), layers.scores_backward(dy, cache)))
+    arrays = {"q": q, "k": k, "bias": bias}
+    assert_gradients(lambda: layers.scores_forward(q, k, bias, mask)[0], arrays, gradients, dy, 1e-8)
+    p = random(*scores.shape)
+    y, cache = layers.context_forward(p, v)
     dy = random(*y.shape)
-    gradients = dict(zip(("q", "k", "v", "bias"), layers.attention_backward(dy, cache)))
-    arrays = {"q": q, "k": k, "v": v, "bias": bias}
-    assert_gradients(lambda: layers.attention_forward(q, k, v, bias, mask)[0], arrays, gradients, dy, 1e-8)
+    gradients = dict(zip("pv", layers.context_backward(dy, cache)))
+    assert_gradients(lambda: layers.context_forward(p, v)[0], {"p": p, "v": v}, gradients, dy, 1e-8)
 
 
 def test_permutations_are_inverse_to_their_backward():
@@ -89,19 +94,33 @@ TINY = [
     ViTConfig("distilled", img_size=4, patch_size=2, num_classes=3, embed_dim=4, depth=1, num_heads=2, distilled=True),
     ViTConfig("deit3", 4, 2, 3, 3, 4, 1, 2, layer_scale=True, no_embed_class=True),
     SwinConfig("swin", 8, 2, 1, 3, 4, (2, 1), (1, 2), window_size=2, mlp_ratio=2.0),
-    SwinConfig("padded", 5, 1, 1, 3, 2, (2, 1), (1, 2), window_size=3, mlp_ratio=2.0),
+    SwinConfig("padded", 5, 1, 1, 3, 4, (2, 1), (1, 2), window_size=3, mlp_ratio=2.0),
 ]
 
 
 @pytest.mark.parametrize("config", TINY, ids=lambda c: c.name)
 def test_whole_models(config):
-    """Every parameter and the pictures, every element; shifted windows, tables, both heads, LayerScale, padding."""
+    """Every parameter and the pictures, every element; shifted windows, tables, both heads, LayerScale, padding.
+
+    With stochastic depth, and with losses on each block's output and attention scores besides the one on the logits.
+    """
     rng = np.random.default_rng(5)
     params = {n: rng.standard_normal(s) * 0.5 + n.endswith("norm.weight") for n, s in config.param_shapes().items()}
     model = Model(config, params)
     x = rng.standard_normal((2, config.in_chans, config.img_size, config.img_size))
-    logits, cache = model.forward(x)
+    trace = {}
+    model.forward(x, trace=trace)
+    inject = {n: rng.standard_normal(v.shape) for n, v in trace.items() if n.endswith(".score") or n[-2:] in (".0", ".1")}
+    blocks = [n for n in inject if not n.endswith(".score")]
+    drops = {f"{n}.drop_path{i}": np.array([0.0, 1.25])[:: 2 * i - 3] for n in blocks for i in (1, 2)}
+    logits, cache = model.forward(x, drops=drops)
     dy = rng.standard_normal(logits.shape)
-    dx, gradients = model.backward(dy, cache)
-    assert list(gradients) == list(params)
-    assert_gradients(lambda: model(x), {**params, "x": x}, {**gradients, "x": dx}, dy, 1e-6)
+    dx, gradients = model.backward(dy, cache, inject)
+    assert list(gradients) == list(params) and len(inject) == 2 * len(blocks) > 0
+
+    def loss():
+        seen = {}
+        y, _ = model.forward(x, trace=seen, drops=drops)
+        return (y * dy).sum() + sum((seen[n] * g).sum() for n, g in inject.items())
+
+    assert_gradients(loss, {**params, "x": x}, {**gradients, "x": dx}, 1.0, 1e-6)
