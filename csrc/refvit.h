@@ -1,6 +1,6 @@
 /* The kernels of refvit: integer products of bit-planes and bytes, and float rows with a fixed order of roundings.
 
-   Rules N1..N14 are numbered in refvit/rules.py and refvit/exact.py. Kernels allocate nothing and print nothing; the
+   N1..N14 are the rules of refvit/rules.py. Kernels allocate nothing and print nothing; the
    caller owns every buffer. Matrices are row-major without gaps. Each entry returns a status below.
    Letters: m rows of activations, n output channels, k elements of a dot product, words = ceil(k / 64). */
 #ifndef REFVIT_H

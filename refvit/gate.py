@@ -5,6 +5,7 @@ import operator
 import numpy as np
 
 from .errors import UsageError
+from .quant import code_range
 
 
 def array(where, value, dtype, shape):
@@ -41,6 +42,23 @@ def code_bits(where, x, bits):
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     if bits < 8 and x.size and (x.min() < low or x.max() > high):
         raise UsageError(where, f"codes of {bits} bits", f"{low} to {high}", f"{x.min()} to {x.max()}")
+
+
+def static_scale(where, s, zp, rows, bits, quantizer):
+    """Given scales [T], finite and above 0, and zero points [T] in the range of codes, zeros for "symmetric".
+
+    Raises UsageError otherwise.
+    """
+    s = array(f"{where}: s", s, np.float32, (rows,))
+    if not ((s > 0) & np.isfinite(s)).all():
+        raise UsageError(where, "scale", "finite numbers above 0", s[~((s > 0) & np.isfinite(s))][0])
+    if quantizer == "symmetric":
+        return s, np.zeros(rows, np.int32)
+    zp = array(f"{where}: zp", zp, np.int32, (rows,))
+    low, high = code_range(bits, quantizer)
+    if rows and (zp.min() < low or zp.max() > high):
+        raise UsageError(where, "zero point", f"{low} to {high}", f"{zp.min()} to {zp.max()}")
+    return s, zp
 
 
 def contiguous(value):

@@ -25,8 +25,8 @@ NUMPY = -1
 LEVELS = {"avx512": 2, "avx2": 1, "portable": 0, "numpy": NUMPY}  # as enum refvit_backend
 FEATURES = ("AVX2", "AVX512F", "AVX512BW", "AVX512VL", "AVX512VPOPCNTDQ")  # as enum refvit_cpu
 NEEDS = {"avx512": FEATURES, "avx2": FEATURES[:1], "portable": (), "numpy": ()}
-SMALL_PRODUCT = 1 << 22  # multiplications below which a second thread costs more than it saves
-SMALL_ROWS = 1 << 15  # the same for elements of float rows
+SMALL_PRODUCT = 1 << 24  # multiplications below which a second thread costs more than it saves
+SMALL_ROWS = 1 << 16  # the same for elements of float rows
 
 _BEST = lib.refvit_init() if lib else NUMPY
 _CTYPES = {np.dtype(t): f"{t}_t[]" for t in ("int8", "int32", "uint64")} | {np.dtype("float32"): "float[]"}
@@ -131,7 +131,7 @@ def quantize_rows(x, bits=8, quantizer="symmetric", s=None, zp=None, backend=Non
         raise UsageError(where, "quantizer", '"symmetric" or "minmax"', repr(quantizer))
     x = gate.array(f"{where}: x", x, np.float32, (None, None))
     if s is not None:
-        s, zp = _static_scale(where, s, zp, len(x), bits, quantizer)
+        s, zp = gate.static_scale(where, s, zp, len(x), bits, quantizer)
     if level == NUMPY:
         return quant.quantize_rows(x, bits, quantizer, s, zp)
     return _quantize(x, bits, quantizer, s, zp)
@@ -304,20 +304,6 @@ def _rows(where, x):
     x = gate.array(where, x, np.float32, (None, None))
     gate.integer(f"{where}: K", x.shape[1], 1, 1 << 62)
     return x
-
-
-def _static_scale(where, s, zp, rows, bits, quantizer):
-    """Given scales [T], finite and above 0, and zero points in the range of codes; zeros for "symmetric"."""
-    s = gate.array(f"{where}: s", s, np.float32, (rows,))
-    if not ((s > 0) & np.isfinite(s)).all():
-        raise UsageError(where, "scale", "finite numbers above 0", "another")
-    if quantizer == "symmetric":
-        return s, np.zeros(rows, np.int32)
-    zp = gate.array(f"{where}: zp", zp, np.int32, (rows,))
-    low, high = quant.code_range(bits, quantizer)
-    if rows and (zp.min() < low or zp.max() > high):
-        raise UsageError(where, "zero point", f"{low} to {high}", f"{zp.min()} to {zp.max()}")
-    return s, zp
 
 
 def _twin(where, function, *args):

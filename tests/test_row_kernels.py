@@ -126,6 +126,15 @@ def test_subnormal_and_overflowing_ranges():
             assert_same_bits(kernels.quantize_rows, x, bits, quantizer)
 
 
+@needs_c
+def test_scales_around_the_smallest_normal_number():
+    x = (np.linspace(0.2, 2.2, 401)[:, None] * [1.0, 0.5, -0.5, 0.25]).astype(np.float32)
+    for bits in range(2, 9):
+        rows = x * np.float32(2.0**-126 * ((1 << (bits - 1)) - 1))
+        for quantizer in ("symmetric", "minmax"):
+            assert_same_bits(kernels.quantize_rows, rows, bits, quantizer)
+
+
 def calls_with(x):
     """Every float kernel on a matrix [T, K]."""
     ones, zeros = np.ones(x.shape[1], np.float32), np.zeros(x.shape[1], np.float32)
