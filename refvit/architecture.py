@@ -34,8 +34,9 @@ def recognise(where, shapes, hints=Hints()):
     """Configuration of a checkpoint.
 
     shapes  dict: timm name -> shape (tuple)
-    Returns ViTConfig or SwinConfig, with the registered name where one fits; img_size is the file's own. Raises BadInputError where the tensors
-    are of no such model or not of the named one, UsageError for a name that is not registered.
+    Returns ViTConfig or SwinConfig, with the registered name where one fits; img_size is the file's own. Raises
+    BadInputError where the tensors are of no such model or not of the named one, UsageError for a name that is not
+    registered.
     """
     family = _family(where, shapes)
     fields = _vit_fields(where, shapes) if family == "vit" else _swin_fields(where, shapes)

@@ -4,7 +4,7 @@
     facebook      DeiT: timm's; DeiT-III: ``gamma_1`` for ``ls1.gamma``
     Microsoft     Swin: ``layers.N.downsample`` stands at the end of a stage, timm's at the start of the next; ``head``
                   is timm's ``head.fc``
-    Hugging Face  ViT, DeiT and Swin, as saved files name them and as the modules of transformers 5 do;
+    Hugging Face  ViT, DeiT and Swin, as saved files and as the modules of transformers 5 name them;
                   query, key and value are apart, timm's ``qkv`` is them in this order
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from .errors import BadInputError
 
-UNUSED = re.compile(r"(^|\.)(attn_mask|relative_position_index|mask_token)$|^pooler\.")  # buffers and other tasks' parts
+UNUSED = re.compile(r"(^|\.)(attn_mask|relative_position_index|mask_token)$|^pooler\.")  # buffers, other tasks' parts
 HUGGING_FACE = "embeddings.patch_embeddings.projection.weight"  # marks a file as theirs
 PREFIX = re.compile(r"^(vit|deit|swin)\.")
 FROM_HUGGING_FACE = [
@@ -67,7 +67,8 @@ def to_timm(where, tensors):
             unused.append(source)
             continue
         if name in renamed:
-            raise BadInputError(where, f"tensors {sources[name]!r} and {source!r}", "one for each name", f"both {name!r}")
+            both = f"tensors {sources[name]!r} and {source!r}"
+            raise BadInputError(where, both, "different parameters", f"both {name!r}")
         renamed[name], sources[name] = tensors[source], source
     if hugging_face:
         _merge_qkv(renamed, sources)

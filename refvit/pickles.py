@@ -7,6 +7,7 @@ calling it (REDUCE). Here a name is looked up in a table the caller gives, and o
 import io
 import pickletools
 import types
+import warnings
 
 from .errors import BadInputError
 
@@ -32,12 +33,14 @@ def load(where, data, names, persistent):
         raise BadInputError(where, "pickle too large", f"at most {SIZE_MAX} bytes", len(data))
     machine = _Machine(where, names, persistent)
     try:
-        for step, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
-            if step >= STEPS_MAX:
-                raise BadInputError(where, "pickle too long", f"at most {STEPS_MAX} opcodes", "more")
-            if opcode.name == "STOP":
-                return machine.result()
-            machine.execute(opcode.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in names, which pickletools decodes
+            for step, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
+                if step >= STEPS_MAX:
+                    raise BadInputError(where, "pickle too long", f"at most {STEPS_MAX} opcodes", "more")
+                if opcode.name == "STOP":
+                    return machine.result()
+                machine.execute(opcode.name, argument)
     except BadInputError:
         raise
     except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:

@@ -88,7 +88,7 @@ def _read_header(path, file):
     total = file_size(file)
     length = int.from_bytes(file.read(8), "little")
     if total < 8 or length > total - 8:
-        raise BadInputError(path, "not a safetensors file or cut off", "8 bytes and the header", f"{total} bytes in all")
+        raise BadInputError(path, "not a safetensors file or cut off", "8 bytes and a header", f"{total} bytes in all")
     if length > HEADER_MAX:
         raise BadInputError(path, "header too long", f"at most {HEADER_MAX} bytes", length)
     text = file.read(length)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import sys
 
@@ -21,7 +22,7 @@ from .preprocess import PreprocessConfig, default_preprocess
 from .sidecar import NORM_EPS, Sidecar, read_sidecar
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")
-TORCH_STARTS = (b"PK", b"\x80\x02")  # a zip archive; a bare pickle
+TORCH_STARTS = (b"PK\3\4", torchfile.LEGACY_MAGIC[:4])  # as a safetensors header's length, far above the cap
 WRAPPERS = ("model_ema", "state_dict_ema", "state_dict", "model")  # averaged weights first, as timm prefers them
 KEY = "refvit"  # of the metadata of float checkpoints written here
 NAMED = 5  # so many tensors are named in an error
@@ -35,7 +36,8 @@ def load_model(path, name=None, img_size=None):
     name      timm's name that the checkpoint must be of; None: recognised from names and shapes (architecture.py)
     img_size  another picture size, pixels: position embeddings and relative-position tables are resampled to it
               (interpolate.py); None: the checkpoint's own
-    Returns a float Model, its parameters C-contiguous float32; one line on stderr tells what was used. Raises
+    Returns a float Model, its parameters C-contiguous float32; one line on stderr tells what was used. A published
+    checkpoint of 1000 classes without names of its own gets ImageNet's (our choice). Raises
     BadInputError unless every parameter is there, of its shape and finite, and nothing else is; UsageError for an
     unknown name or an impossible img_size; UnsupportedError for what config.json asks and no model here does.
     """
@@ -53,11 +55,14 @@ def load_model(path, name=None, img_size=None):
     target = config if img_size is None else dataclasses.replace(config, img_size=img_size)
     preprocess = _preprocess(sidecar, target)
 
-    _check_match(path, target.param_shapes(), tensors, sources, _notes(config, target, unused, sidecar))
-    if img_size is not None:
-        tensors = _resampled(tensors, config, target)
+    edges = _edges_to_resample(tensors, config, target) if img_size is not None else {}
+    _check_match(path, target.param_shapes(), tensors, sources, _notes(unused, edges, sidecar))
+    tensors.update({n: _resampled(tensors[n], n, config, edge) for n, edge in edges.items()})
     params = {n: _parameter(path, n, sources[n], tensors[n], s) for n, s in target.param_shapes().items()}
-    return Model(target, params, preprocess=preprocess, labels=sidecar.labels)
+    labels = sidecar.labels
+    if labels is None and sidecar.config is None and target.num_classes == len(imagenet_names()):
+        labels = imagenet_names()
+    return Model(target, params, preprocess=preprocess, labels=labels)
 
 
 def save_model(model, path, force=False):
@@ -74,7 +79,7 @@ def save_model(model, path, force=False):
 def _is_torch(path):
     """By the content, or, where that says nothing, by the file's suffix."""
     with open_input(path) as file:
-        start = file.read(2)
+        start = file.read(4)
     return start in TORCH_STARTS or path.lower().endswith(TORCH_SUFFIXES)
 
 
@@ -95,7 +100,7 @@ def _state_dict(path, value):
     tensors = {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, np.ndarray)}
     if not tensors:
         keys = ", ".join(repr(k)[:60] for k in list(value)[:NAMED])
-        raise BadInputError(path, "no tensors", "a dict of tensors, or one under " + " or ".join(WRAPPERS), keys or "{}")
+        raise BadInputError(path, "no tensors", "a dict of them, or one under " + " or ".join(WRAPPERS), keys or "{}")
     return tensors
 
 
@@ -145,11 +150,11 @@ def _preprocess(sidecar, config):
     return dataclasses.replace(said, img_size=config.img_size, resize=resize)
 
 
-def _notes(config, target, unused, sidecar):
+def _notes(unused, edges, sidecar):
     """What else the user should know."""
     notes = [f"{len(unused)} known and unused"] if unused else []
-    if target.img_size != config.img_size:
-        notes.append(f"positions for {config.img_size} pixels resampled to {target.img_size}")
+    if edges:
+        notes.append(f"{len(edges)} of positions resampled to another size")
     return notes + list(sidecar.notes)
 
 
@@ -178,22 +183,25 @@ def _listed(names, describe):
     return ", ".join(describe(n) for n in names[:NAMED]) + more
 
 
-def _resampled(tensors, config, target):
-    """Positions and tables for the target's picture size; those that fit already, or fit not at all, are left."""
-    native, wanted, result = config.param_shapes(), target.param_shapes(), dict(tensors)
-    for name, array in tensors.items():
-        if name == "pos_embed" and native[name] == array.shape != wanted[name]:
-            prefix = 0 if config.no_embed_class else config.num_prefix_tokens
-            result[name] = resample_pos_embed(array, prefix, target.img_size // target.patch_size)
-        elif name.endswith("relative_position_bias_table") and _is_table(array, wanted[name]):
-            result[name] = resample_square(array, round(wanted[name][0] ** 0.5))
-    return result
+def _edges_to_resample(tensors, config, target):
+    """Name -> new edge of each position grid or table that is whole but of another size than the target's."""
+    edges = {}
+    for name, shape in target.param_shapes().items():
+        array = tensors.get(name)
+        if array is None or array.dtype.kind != "f" or array.shape == shape:
+            continue
+        if name == "pos_embed" and array.shape == config.param_shapes()[name]:
+            edges[name] = target.img_size // target.patch_size
+        elif name.endswith("relative_position_bias_table") and array.ndim == 2 and array.shape[1] == shape[1]:
+            if len(array) and math.isqrt(len(array)) ** 2 == len(array):
+                edges[name] = math.isqrt(shape[0])
+    return edges
 
 
-def _is_table(array, wanted):
-    """Whether it is a square table of the wanted heads, of another window."""
-    edge = round(len(array) ** 0.5) if array.ndim == 2 else 0
-    return edge > 0 and edge**2 == len(array) != wanted[0] and array.shape[1] == wanted[1]
+def _resampled(array, name, config, edge):
+    if name != "pos_embed":
+        return resample_square(array, edge)
+    return resample_pos_embed(array, 0 if config.no_embed_class else config.num_prefix_tokens, edge)
 
 
 def _parameter(path, name, source, array, shape):

@@ -154,7 +154,7 @@ BAD_HEADERS = {
     "shape of 33 dimensions": {"a": {**F32, "shape": [2] + [1] * 32}},
     "shape too large": {"a": {**F32, "shape": [3]}},
     "shape overflows to the right size": {"a": {**F32, "shape": [2**62 + 2]}},
-    "shape overflows beside zero": {"a": {"dtype": "F32", "shape": [2**62, 2**62, 0], "data_offsets": [0, 0]}, "b": F32},
+    "shape overflows beside zero": {"a": {**F32, "shape": [2**62, 2**62, 0], "data_offsets": [0, 0]}, "b": F32},
     "offsets backwards": {"a": {**F32, "data_offsets": [8, 0]}},
     "three offsets": {"a": {**F32, "data_offsets": [0, 8, 8]}},
     "offset beyond the file": {"a": {**F32, "shape": [4], "data_offsets": [0, 16]}},

@@ -74,7 +74,8 @@ def bfloat16():
 
 def test_byteorder_record_is_honoured(tmp_path):
     value = {"a": tensor(FLOATS, 0, (8,), (1,))}
-    assert read_value(tmp_path, value, {"0": EIGHT.astype(">f4").tobytes()}, byteorder=b"big")["a"].tolist() == EIGHT.tolist()
+    got = read_value(tmp_path, value, {"0": EIGHT.astype(">f4").tobytes()}, byteorder=b"big")
+    assert got["a"].tolist() == EIGHT.tolist()
     with pytest.raises(BadInputError, match="byteorder"):
         read_value(tmp_path, value, byteorder=b"middle")
 

@@ -79,11 +79,10 @@ def show_backends(form, engine, pixels):
 
 def show_classes(form, model, names, pixels):
     """The best class of each picture."""
-    labels = model.labels or refvit.labels.imagenet_names() if model.config.num_classes == 1000 else model.labels
     print(f"  {form}:")
     for name, logits in zip(names, model.predict(pixels)):
         best = int(logits.argmax())
-        print(f"    {name:30} {best:4d} {labels[best] if labels else ''}")
+        print(f"    {name:30} {best:4d} {model.labels[best] if model.labels else ''}")
 
 
 def row(form, backend, size, ms, digest):
