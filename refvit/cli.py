@@ -49,7 +49,7 @@ def build_parser():
     parser = Parser(prog="refvit", description="TerViT in NumPy and C: ternary vision transformers, the same bits everywhere.")
     parser.add_argument("--version", action="version", version=f"refvit {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
-    for name in ("classify", "eval", "calibrate", "pack", "unpack", "info", "preprocess", "backends"):
+    for name in ("classify", "eval", "calibrate", "pack", "unpack", "info", "preprocess", "backends", "train", "report"):
         globals()[f"add_{name}"](verbs)
     return parser
 
@@ -162,3 +162,28 @@ def add_preprocess(verbs):
 
 def add_backends(verbs):
     add_verb(verbs, "backends", commands.backends, "List the kernels usable on this machine, best first.", "refvit backends")
+
+
+def add_train(verbs):
+    about = "Train in stages, float -> W8A8 -> W2A8, each from the latent weights of the one before."
+    verb = add_verb(verbs, "train", commands.train, about, "refvit train tools/recipes/cifar10_vit.json cifar10/ -o run/")
+    verb.add_argument("recipe", metavar="RECIPE", help="a JSON file, see refvit/recipe.py; with --resume it is not read")
+    verb.add_argument("data", metavar="DATA", help="a folder or archive of pictures, CIFAR-10, or MNIST files")
+    verb.add_argument("-o", "--out", required=True, metavar="RUN", help="folder of the run, new or empty")
+    verb.add_argument("--stages", metavar="A,B", help="only these stages of the recipe, as float,w2a8 for direct ternary")
+    verb.add_argument("--init", metavar="FILE", help="checkpoint to start from, instead of the recipe's")
+    verb.add_argument("--seed", type=int, metavar="N", help="instead of the recipe's")
+    verb.add_argument("--resume", action="store_true", help="go on with RUN where its checkpoint stands")
+    verb.add_argument("--threads", type=int, metavar="N", help="threads of the kernels (default: REFVIT_THREADS, or all cores)")
+
+
+def add_report(verbs):
+    about = "A page to look at: training curves, the loss around each stage's model, weights and thresholds."
+    verb = add_verb(verbs, "report", commands.report, about, "refvit report run/ -o page.html --data cifar10/")
+    verb.add_argument("run_folder", metavar="RUN", help="folder of a finished training run")
+    add_output(verb, "the page, one self-contained HTML file")
+    verb.add_argument("--data", metavar="DATA", help="the dataset, for the loss surfaces; without it they are left out")
+    verb.add_argument("--pictures", type=int, default=256, metavar="N", help="of the loss surfaces (default 256)")
+    verb.add_argument("--grid", type=int, default=11, metavar="N", help="points along each direction (default 11)")
+    verb.add_argument("--reach", type=float, default=1.0, metavar="R", help="of the directions (default 1)")
+    verb.add_argument("--layer", metavar="NAME", help="whose weights are shown (default: the first fc1 in the middle)")

@@ -12,6 +12,7 @@ from PIL import Image
 from . import calibrate as calibration
 from . import evaluate as evaluation
 from . import kernels, safetensors
+from . import train as training
 from .config import MODELS, QuantConfig, config_to_dict, model_config
 from .engine import Engine, pack as pack_model
 from .errors import BadInputError, UsageError
@@ -21,6 +22,9 @@ from .info import file_sha256, model_info
 from .model import create_model
 from .preprocess import crop, default_preprocess, normalise
 from .progress import Progress
+from .recipe import read_recipe
+from .run import Run
+from .runreport import run_page
 from .weights import load_model, save_model
 
 
@@ -243,3 +247,27 @@ def print_summary(args, summary, text):
 
 def print_json(result):
     print(json.dumps(result))
+
+
+def train(args):
+    """Train a recipe's stages, or go on with a run."""
+    if args.threads is not None:
+        kernels.set_threads(args.threads)
+    recipe = None
+    if not args.resume:
+        recipe = read_recipe(args.recipe)
+        changes = {k: v for k, v in (("seed", args.seed), ("init", args.init)) if v is not None}
+        recipe = dataclasses.replace(recipe, **changes)
+        if args.stages:
+            recipe = recipe.only(args.stages.split(","))
+    run = Run(args.out, recipe, args.data, progress=sys.stderr)
+    result = training.train(run)
+    print_summary(args, {"run": args.out, **result}, f"{args.out}: {training.describe(result)}")
+
+
+def report(args):
+    """The page of a training run."""
+    text = run_page(args.run_folder, args.data, args.pictures, args.grid, args.reach, args.layer, sys.stderr)
+    with atomic_write(args.out, args.force) as file:
+        file.write(text.encode())
+    print_summary(args, {"out": args.out, "bytes": len(text.encode())}, f"{args.out}: {len(text.encode()):,} bytes")

@@ -35,3 +35,9 @@ class UnsupportedError(RefvitError):
     """Well-formed, but not supported here."""
 
     exit_code = 4
+
+
+class TrainingError(RefvitError):
+    """Training went wrong numerically: a loss, weight or gradient that is not finite."""
+
+    exit_code = 1

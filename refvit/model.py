@@ -74,9 +74,13 @@ def create_model(name, num_classes=1000, seed=0, **overrides):
     Raises UsageError for an unknown name or field.
     """
     config = model_config(name, num_classes=num_classes, **overrides)
+    return Model(config, new_params(config, seed))
+
+
+def new_params(config, seed):
+    """Seeded parameters of a new model.  -> dict: timm name -> float32 array"""
     words = np.random.PCG64(seed)
-    params = {n: initial_value(n, shape, words) for n, shape in config.param_shapes().items()}
-    return Model(config, params)
+    return {n: initial_value(n, shape, words) for n, shape in config.param_shapes().items()}
 
 
 def initial_value(name, shape, words):

@@ -78,7 +78,7 @@ def pack_linear(name, w, bias, bits, act_bits, model):
         codes, alpha = ternary.ternarize(w, q.granularity, q.threshold, q.scale)
         weight = kernels.pack_planes(codes)
     else:
-        weight, alpha = quant.weight_int8(w)
+        weight, alpha = quant.weight_int8(w, q.granularity)
     static = None
     if q.act_scale == "static":
         static = static_scale(model.ranges, name, act_bits, q.act_quantizer)

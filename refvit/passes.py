@@ -67,7 +67,7 @@ class Pass:
         if bits == 32:
             return w
         if bits == 8:
-            return ternary.dequantize(*quant.weight_int8(w))
+            return ternary.dequantize(*quant.weight_int8(w, self.quant.granularity))
         return ternary.ternary_forward(w, self.quant.granularity, self.quant.threshold, self.quant.scale)
 
     def quantize_input(self, name, x, bits):

@@ -11,9 +11,13 @@ from .errors import BadInputError
 from .rules import SCALE_MIN, f32, qmax
 
 
-def weight_int8(w):
-    """Symmetric 8-bit codes with a scale per output channel (N1).  float32 [N, K] -> int8 [N, K], float32 [N]"""
-    return quantize_symmetric(w, symmetric_scale(w, 8), 8)
+def weight_int8(w, granularity="channel"):
+    """Symmetric 8-bit codes with a scale per output channel (N1), or "layer": the same scale for all of them.
+
+    float32 [N, K] -> int8 [N, K], float32 [N]
+    """
+    rows = w if granularity == "channel" else w.reshape(1, -1)
+    return quantize_symmetric(w, np.broadcast_to(symmetric_scale(rows, 8), len(w)).copy(), 8)
 
 
 def code_range(bits, quantizer):

@@ -114,6 +114,13 @@ def test_weights_at_8_bit(w):
         assert (c == np.clip(np.rint(row / s), -127, 127)).all()
 
 
+@given(matrices(finite))
+def test_layer_wise_weights_at_8_bit_share_the_largest_scale(w):
+    codes, scale = quant.weight_int8(w, "layer")
+    flat, one = quant.weight_int8(w.reshape(1, -1))
+    assert (codes.ravel() == flat[0]).all() and (scale == one[0]).all() and scale.shape == (len(w),)
+
+
 @given(matrices(finite), BITS, st.sampled_from(("symmetric", "minmax")))
 def test_straight_through_mask_is_where_nothing_was_clipped(x, bits, quantizer):
     s = np.full(len(x), 3.0, np.float32)

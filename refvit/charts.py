@@ -1,0 +1,104 @@
+"""Charts as SVG text, for self-contained pages: curves, a heat map, a histogram. Colours follow the page's theme."""
+
+from html import escape
+
+import numpy as np
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 260, 52, 36, 28  # pixels
+SERIES = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5")
+# viridis at nine points, interpolated linearly (matplotlib's map, CC0)
+HEAT = ("440154", "472d7b", "3b528b", "2c728e", "21918c", "28ae80", "5ec962", "addc30", "fde725")
+
+
+def svg(title, body, width=WIDTH, height=HEIGHT):
+    """A chart with its title, which is also what a screen reader says."""
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
+        f'<text x="{LEFT}" y="16" class="title">{escape(title)}</text>{body}</svg>'
+    )
+
+
+def text(x, y, value, anchor="middle"):
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(str(value))}</text>'
+
+
+def rect(x, y, width, height, fill):
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{fill}"/>'
+
+
+def scale(low, high, start, end):
+    """The linear map [low, high] -> [start, end]."""
+    span = (high - low) or 1.0
+    return lambda v: start + (v - low) / span * (end - start)
+
+
+def ticks(low, high, count=5):
+    """Round numbers within [low, high]."""
+    raw = (high - low) / count or 1.0
+    step = 10.0 ** np.floor(np.log10(raw))
+    step *= next(m for m in (1, 2, 5, 10) if m * step >= raw)
+    first = np.ceil(low / step)
+    return [float(i * step) for i in np.arange(first, np.floor(high / step + 1e-9) + 1)]
+
+
+def axes(x_range, y_range, x_label, y_label):
+    """Frame, ticks and labels.  -> svg text, x map, y map"""
+    x = scale(*x_range, LEFT, WIDTH - 12)
+    y = scale(*y_range, HEIGHT - BOTTOM, TOP)
+    parts = [f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - 12}"/>']
+    parts += [text(x(t), HEIGHT - BOTTOM + 14, f"{t:g}") for t in ticks(*x_range)]
+    parts += [text(LEFT - 5, y(t) + 4, f"{t:g}", "end") for t in ticks(*y_range)]
+    parts.append(text((LEFT + WIDTH) / 2, HEIGHT - 6, x_label))
+    parts.append(f'<g transform="translate(12 {HEIGHT / 2}) rotate(-90)">{text(0, 0, y_label)}</g>')
+    return "".join(parts), x, y
+
+
+def curves(title, series, x_label, y_label):
+    """Lines.  series: dict label -> (xs, ys)"""
+    xs = np.concatenate([np.asarray(s[0], float) for s in series.values()])
+    ys = np.concatenate([np.asarray(s[1], float) for s in series.values()])
+    body, x, y = axes((xs.min(), xs.max()), (ys.min(), ys.max()), x_label, y_label)
+    for i, (label, (px, py)) in enumerate(series.items()):
+        colour = SERIES[i % len(SERIES)]
+        points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(px, py))
+        body += f'<polyline points="{points}" stroke="{colour}" fill="none" stroke-width="1.6"/>'
+        body += f'<g style="fill:{colour}">{text(WIDTH - 16, TOP + 14 * i + 8, label, "end")}</g>'
+    return svg(title, body)
+
+
+def histogram(title, values, marks, x_label):
+    """Counts in 80 bins, and vertical lines at ``marks``: list of (value, label)."""
+    counts, edges = np.histogram(values, bins=80)
+    body, x, y = axes((edges[0], edges[-1]), (0, counts.max()), x_label, "weights")
+    for count, left, right in zip(counts, edges, edges[1:]):
+        body += rect(x(left), y(count), x(right) - x(left), y(0) - y(count), SERIES[0])
+    for value, label in marks:
+        body += f'<path class="mark" d="M{x(value):.1f} {TOP}V{HEIGHT - BOTTOM}"/>{text(x(value), TOP - 2, label)}'
+    return svg(title, body)
+
+
+def heat_map(title, grid, reach, low, high):
+    """A square grid of values, coloured between ``low`` and ``high``, with its colour bar; a dot marks the centre."""
+    size, side = len(grid), HEIGHT - TOP - BOTTOM
+    cell, bar = side / size, LEFT + side + 20
+    span = (high - low) or 1.0
+    body = ""
+    for i, j in np.ndindex(grid.shape):
+        colour = heat((grid[i, j] - low) / span)
+        body += rect(LEFT + j * cell, TOP + i * cell, cell + 0.4, cell + 0.4, colour)  # 0.4: no seams between cells
+    for k in range(40):
+        body += rect(bar, TOP + side * (39 - k) / 40, 14, side / 40 + 0.4, heat(k / 39))
+    body += f'<circle cx="{LEFT + side / 2:.1f}" cy="{TOP + side / 2:.1f}" r="3" fill="white" stroke="black"/>'
+    body += text(LEFT, HEIGHT - 20, f"{-reach:g}") + text(LEFT + side, HEIGHT - 20, f"{reach:g}")
+    body += text(bar + 18, TOP + 8, f"{high:.3g}", "start") + text(bar + 18, TOP + side, f"{low:.3g}", "start")
+    centre = grid[size // 2, size // 2]
+    summary = f"loss: centre {centre:.3f}, smallest {grid.min():.3f}, largest {grid.max():.3f}"
+    return svg(title, body + text(LEFT, HEIGHT - 4, summary, "start"))
+
+
+def heat(t):
+    """Colour of t in [0, 1]."""
+    t = float(np.clip(t, 0.0, 1.0)) * (len(HEAT) - 1)
+    i = min(int(t), len(HEAT) - 2)
+    a, b = (np.array([int(HEAT[k][c : c + 2], 16) for c in (0, 2, 4)]) for k in (i, i + 1))
+    return "#" + "".join(f"{round(v):02x}" for v in a + (b - a) * (t - i))

@@ -1,0 +1,85 @@
+"""Pages to look at: one self-contained HTML file, charts inside, readable in light and dark and on a phone."""
+
+from html import escape
+
+import numpy as np
+
+from . import charts
+from .ternary import ternarize
+
+STYLE = """
+:root { color-scheme: light dark; --fg: #1a202c; --bg: #ffffff; --soft: #718096; }
+@media (prefers-color-scheme: dark) { :root { --fg: #e2e8f0; --bg: #171923; --soft: #a0aec0; } }
+body { color: var(--fg); background: var(--bg); font: 16px/1.5 system-ui, sans-serif; margin: 1rem auto; max-width: 900px;
+       padding: 0 1rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 1rem; }
+svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: currentColor; }
+svg g[style] text { fill: inherit; } svg text.title { font-weight: 600; font-size: 12px; }
+.axis { stroke: var(--soft); fill: none; } .mark { stroke: #e53e3e; stroke-dasharray: 4 3; }
+table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: right; }
+td:first-child, th:first-child { text-align: left; } .wide { overflow-x: auto; }
+"""
+
+
+def page(title, sections):
+    """A whole HTML file.  sections: list of (heading, html)"""
+    body = "".join(f"<section><h2>{escape(heading)}</h2>{html}</section>" for heading, html in sections)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><h1>{escape(title)}</h1>{body}</body></html>\n"
+    )
+
+
+def chart_row(charts_):
+    return f'<div class="charts">{"".join(charts_)}</div>'
+
+
+def curves_section(lines):
+    """Loss of every logged step, and accuracy of every epoch, by stage.  lines: records of log.jsonl"""
+    losses, accuracy = {}, {}
+    for i, line in enumerate(lines):
+        if line["kind"] == "step":
+            losses.setdefault(line["stage"], ([], []))
+            losses[line["stage"]][0].append(line["update"])
+            losses[line["stage"]][1].append(line["loss"])
+        elif line["kind"] == "epoch":
+            accuracy.setdefault(line["stage"], ([], []))
+            accuracy[line["stage"]][0].append(line["update"])
+            accuracy[line["stage"]][1].append(100 * line["top1"])
+    parts = [charts.curves("Training loss", losses, "update", "loss")] if losses else []
+    parts += [charts.curves("Top-1 on the test pictures", accuracy, "update", "%")] if accuracy else []
+    return chart_row(parts)
+
+
+def surface_section(surfaces, reach):
+    """Loss surfaces, all in the same colours.  surfaces: dict: stage -> grid"""
+    low = min(float(grid.min()) for grid in surfaces.values())
+    high = float(np.median([grid.max() for grid in surfaces.values()]))
+    maps = [charts.heat_map(f"Loss around {stage}", grid, reach, low, high) for stage, grid in surfaces.items()]
+    return (
+        "<p>Mean cross-entropy along two random filter-normalised directions; quantized models are moved by their latent "
+        f"weights. The same colours in each; above {high:.3g} all is one colour.</p>" + chart_row(maps)
+    )
+
+
+def weights_section(name, w, quant, channels=3):
+    """Latent weights of a layer, thresholds of some channels, and what ternarizing costs.  w float32 [N, K]"""
+    codes, alpha = ternarize(w, quant.granularity, quant.threshold, quant.scale)
+    delta = channel_thresholds(w, codes)
+    chosen = np.argsort(delta)[np.linspace(0, len(delta) - 1, channels).astype(int)]
+    marks = [(sign * delta[c], f"{c}") for c in chosen for sign in (-1, 1)]
+    error = ((w - codes * alpha[:, None]) ** 2).sum(axis=1) / np.maximum((w**2).sum(axis=1), 1e-30)
+    parts = [
+        charts.histogram(f"{name}: latent weights, thresholds of channels {', '.join(map(str, chosen))}", w, marks, "weight"),
+        charts.histogram(f"{name}: threshold of each channel", delta, [], "threshold"),
+        charts.histogram(f"{name}: relative squared error of each channel", error, [], "error"),
+    ]
+    zeros = float((codes == 0).mean())
+    return f"<p>{zeros:.1%} of the codes are 0; mean relative squared error {error.mean():.3f}.</p>" + chart_row(parts)
+
+
+def channel_thresholds(w, codes):
+    """The largest |w| that became 0 in each channel: its threshold, up to the gap to the next weight.  [N, K] -> [N]"""
+    return np.where(codes == 0, np.abs(w), np.float32(0)).max(axis=1)
