@@ -113,9 +113,11 @@ def padded_crop(picture, size, padding, rng):
     if min(height, width) + 2 * padding < size:
         raise BadInputError("augment", "picture for a padded crop", f"at least {size - 2 * padding} pixels an edge",
                             f"{width} x {height}", 'crop "resized"')
-    top, left = rng.integers((height + 2 * padding - size + 1, width + 2 * padding - size + 1)) - padding
+    places = height + 2 * padding - size + 1, width + 2 * padding - size + 1
+    top, left = (int(at) - padding for at in rng.integers(places))
     out = np.zeros((size, size, 3), np.uint8)
-    rows, cols = slice(max(top, 0), min(top + size, height)), slice(max(left, 0), min(left + size, width))
+    # the part of the window that lies in the picture; empty where it lies in the padding alone
+    rows, cols = (slice(max(at, 0), max(at, 0, min(at + size, edge))) for at, edge in ((top, height), (left, width)))
     out[rows.start - top : rows.stop - top, cols.start - left : cols.stop - left] = picture[rows, cols]
     return out
 

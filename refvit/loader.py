@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import math
 import multiprocessing
+import os
 import signal
 
 import numpy as np
@@ -22,6 +23,7 @@ from .preprocess import crop, normalise
 from .streams import AUGMENT, ORDER, stream
 
 AHEAD = 2  # batches a worker may be in front: bounds memory
+NICE = 5  # of workers, or waking one up would take the core from the model; at 10 a busy machine starves them
 # Each worker is a fresh interpreter: a fork would copy locks that threads of the parent (BLAS, kernels) may hold
 PROCESSES = multiprocessing.get_context("spawn")
 
@@ -218,6 +220,8 @@ class _SharedDataset:
 
 def _work(pipe, slots, shared, preprocess, augment, seed):
     """A worker's life: it ends when the parent closes the pipe, or dies."""
+    if hasattr(os, "nice"):  # Windows has not
+        os.nice(NICE)
     make, turn = _Maker(shared.open(), preprocess, augment, seed), 0
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
@@ -237,7 +241,7 @@ def _shared(size):
 
 @contextlib.contextmanager
 def _interrupt_blocked():
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has not
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
