@@ -8,7 +8,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
-FLAGS = ["-std=c99", "-O3", "-fno-fast-math", "-ffp-contract=off"]  # N14: the last two stay last
+FLAGS = ["-std=c99", "-O3", "-fno-math-errno", "-fno-fast-math", "-ffp-contract=off"]  # N14: the last two stay last
 
 
 def declarations(header):

@@ -16,6 +16,12 @@ static unsigned enabled_state(void)
     return eax;
 }
 
+static int has_fma(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_FMA);
+}
+
 int refvit_cpu_features(void)
 {
     unsigned eax, ebx, ecx, edx, state = enabled_state();
@@ -23,6 +29,7 @@ int refvit_cpu_features(void)
     if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || (state & XCR0_AVX) != XCR0_AVX)
         return 0;
     features |= (ebx & (1u << 5)) ? REFVIT_CPU_AVX2 : 0;
+    features |= has_fma() ? REFVIT_CPU_FMA : 0;
     if ((state & XCR0_AVX512) != XCR0_AVX512)
         return features;
     features |= (ebx & (1u << 16)) ? REFVIT_CPU_AVX512F : 0;

@@ -6,18 +6,19 @@ static int best_backend = -1;
 
 int refvit_init(void)
 {
-    const int avx512 = REFVIT_CPU_AVX2 | REFVIT_CPU_AVX512F | REFVIT_CPU_AVX512BW | REFVIT_CPU_AVX512VL |
+    const int avx2 = REFVIT_CPU_AVX2 | REFVIT_CPU_FMA;
+    const int avx512 = avx2 | REFVIT_CPU_AVX512F | REFVIT_CPU_AVX512BW | REFVIT_CPU_AVX512VL |
                        REFVIT_CPU_AVX512VPOPCNTDQ;
     const int features = refvit_cpu_features();
     best_backend = REFVIT_PORTABLE;
-    if (features & REFVIT_CPU_AVX2)
+    if ((features & avx2) == avx2)
         best_backend = REFVIT_AVX2;
     if ((features & avx512) == avx512)
         best_backend = REFVIT_AVX512;
     return best_backend;
 }
 
-static int usable(int backend)
+int usable(int backend)
 {
     return backend >= REFVIT_PORTABLE && backend <= best_backend;
 }

@@ -43,6 +43,9 @@ struct kernels {
     void (*int8)(const struct int8_job *job);
 };
 
+/* Whether refvit_init found that this machine can run a backend. */
+int usable(int backend);
+
 static inline size_t words_of(size_t k)
 {
     return (k + WORD_BITS - 1) / WORD_BITS;

@@ -1,51 +1,32 @@
 /* Codes of activations and the rescaling of accumulators (N4, N5, N8): twins of refvit/quant.py and exact.py. */
 #include <math.h>
 
+#include "codes.h"
 #include "internal.h"
-
-#define SCALE_MIN 0x1p-126f /* N5: the smallest normal float */
-
-/* Half to even for |v| < 2^22: adding 1.5 * 2^23 leaves no bits below the integers. */
-static float round_even(float v)
-{
-    return (v + 0x1.8p23f) - 0x1.8p23f;
-}
-
-/* A NaN becomes `low`: the cast that follows needs a value in range. */
-static float clip(float v, float low, float high)
-{
-    v = v > low ? v : low;
-    return v < high ? v : high;
-}
 
 int symmetric_scale(size_t rows, size_t k, int bits, const float *x, float *s)
 {
-    const float qmax = (float)((1 << (bits - 1)) - 1);
     for (size_t i = 0; i < rows; i++, x += k) {
         float amax = 0.0f;
         for (size_t j = 0; j < k; j++) {
             const float a = fabsf(x[j]);
             amax = a > amax && a <= FLT_MAX ? a : amax; /* over finite values */
         }
-        const float scale = amax / qmax;
-        s[i] = scale < SCALE_MIN ? 1.0f : scale;
+        s[i] = scale_from_amax(amax, bits);
     }
     return REFVIT_OK;
 }
 
 int minmax_scale(size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp)
 {
-    const float levels = (float)((1 << bits) - 1), lowest = (float)-(1 << (bits - 1));
     for (size_t i = 0; i < rows; i++, x += k) {
         float low = 0.0f, high = 0.0f;
         for (size_t j = 0; j < k; j++) {
             low = x[j] < low && x[j] >= -FLT_MAX ? x[j] : low;
             high = x[j] > high && x[j] <= FLT_MAX ? x[j] : high;
         }
-        const float width = high - low;
-        const float scale = width > FLT_MAX ? high / levels - low / levels : width / levels;
-        s[i] = scale < SCALE_MIN ? 1.0f : scale;
-        zp[i] = (int32_t)clip(round_even(lowest - low / s[i]), lowest, -lowest - 1.0f);
+        s[i] = scale_from_range(low, high, bits);
+        zp[i] = zero_point(low, s[i], bits);
     }
     return REFVIT_OK;
 }

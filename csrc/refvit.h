@@ -35,7 +35,8 @@ enum refvit_cpu {
     REFVIT_CPU_AVX512F = 2,
     REFVIT_CPU_AVX512BW = 4,
     REFVIT_CPU_AVX512VL = 8,
-    REFVIT_CPU_AVX512VPOPCNTDQ = 16
+    REFVIT_CPU_AVX512VPOPCNTDQ = 16,
+    REFVIT_CPU_FMA = 32
 };
 
 int refvit_cpu_features(void);
@@ -81,6 +82,49 @@ int refvit_erf(size_t count, const float *x, float *y);
 
 /* out [batch][m][n] = a [batch][m][k] times b [batch][n][k], products rounded, then 16 partial sums (N9). */
 int refvit_matmul16(size_t batch, size_t m, size_t n, size_t k, const float *a, const float *b, float *out);
+
+/* Training: twins, within rounding, of the NumPy pairs of refvit/layers.py; the quantizers and AdamW have their bits. */
+
+/* y = x Phi(x) and slope = dy/dx. */
+int refvit_train_gelu(int backend, size_t count, const float *x, float *y, float *slope);
+int refvit_train_multiply(int backend, size_t count, const float *a, const float *b, float *y);
+/* y [rows][k] += bias [k] */
+int refvit_train_add_bias(int backend, size_t rows, size_t k, const float *bias, float *y);
+int refvit_train_softmax(int backend, size_t rows, size_t k, const float *x, float *p);
+int refvit_train_softmax_backward(int backend, size_t rows, size_t k, const float *dp, const float *p, float *dx);
+int refvit_train_layernorm(int backend, size_t rows, size_t k, const float *x, const float *weight, const float *bias,
+                           float eps, float *y, float *xhat, float *rstd);
+/* sums [ceil(rows / block)][2][k]: dweight and dbias of each block of rows. */
+int refvit_train_layernorm_backward(int backend, size_t rows, size_t block, size_t k, const float *dy,
+                                    const float *xhat, const float *rstd, const float *weight, float *dx, float *sums);
+
+/* Values of the codes of each row, passes: 1 where x was not clipped, clipped [rows]: whether a row has another.
+   shape: outer, inner, segments, length: outer x inner rows, each of segments runs of length floats. Strides, in floats,
+   are of the first three. s and zp [outer * inner], or NULL: each row's own (N4, N5). passes is laid out as y. */
+int refvit_train_fake_quantize(int backend, const size_t *shape, const size_t *x_strides, const float *x, int bits,
+                               int minmax, const float *s, const int32_t *zp, const size_t *y_strides, float *y,
+                               uint8_t *passes, int32_t *clipped);
+/* y = rint(x / s) * s for |x / s| < 2^22 */
+int refvit_train_round_to(int backend, size_t count, const float *x, float s, float *y);
+/* y = alpha * code (N3); REFVIT_BAD_SIZE where a row's sums are not provably exact, or not finite. */
+int refvit_train_ternary(int backend, size_t rows, size_t k, const float *w, double threshold, int absolute_mean,
+                         float *y);
+
+/* out [m][n] = scale * a [m][k] b [k][n] (+ bias [heads][m][n] + mask [masks][m][n], each or NULL).
+   shape: outer, heads, m, n, k; strides, in floats, of outer, head, row, column (out's columns lie side by side).
+   The mask of pair i of outer is (first + i) mod masks. */
+int refvit_train_products(int backend, const size_t *shape, const float *a, const size_t *a_strides, const float *b,
+                          const size_t *b_strides, float scale, const float *bias, const float *mask, size_t first,
+                          size_t masks, float *out, const size_t *out_strides);
+
+/* m = m beta1 + rest1 g; v = v beta2 + rest2 (g g); p = p decay - rate m / (sqrt(v) / root + eps).
+   scalars: decay, beta1, rest1, beta2, rest2, rate, root, eps. */
+int refvit_train_adamw(int backend, size_t count, const float *scalars, const float *g, float *p, float *m, float *v);
+
+/* Save this thread's floating-point environment and set the default one (N14); give the saved one back. */
+#define REFVIT_ENVIRONMENT_BYTES 64
+void refvit_environment_enter(uint8_t *saved);
+void refvit_environment_leave(const uint8_t *saved);
 
 /* cdef end */
 

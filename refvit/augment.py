@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import BadInputError, UsageError
+from .losses import make_targets
 
 GREY = np.array([0.2989, 0.587, 0.114], np.float32)  # torchvision's weights of R, G, B
 CROP_ATTEMPTS = ERASE_ATTEMPTS = 10  # torchvision's and timm's
@@ -193,13 +194,11 @@ def cutmix(x, lam, rng):
 
 
 def mixup_target(labels, num_classes, lam, smoothing):
-    """lam y + (1 - lam) y of the reversed batch; y is 1 - smoothing + smoothing / C at the label, else smoothing / C.
+    """lam y + (1 - lam) y of the reversed batch; y are the smoothed targets of the labels.
 
     int64 [B] -> float32 [B, C]; rows sum to 1 up to rounding
     """
-    off = smoothing / num_classes
-    rows, y = np.arange(len(labels)), np.full((len(labels), num_classes), off, np.float32)
-    y[rows, labels] = 1 - smoothing + off
+    y = make_targets(labels, num_classes, smoothing)
     return y if lam == 1 else y * np.float32(lam) + y[::-1] * np.float32(1 - lam)
 
 

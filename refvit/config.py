@@ -319,7 +319,7 @@ def config_from_dict(fields):
     """The inverse of ``config_to_dict``, strict. Raises UsageError for anything odd."""
     families = {"vit": ViTConfig, "swin": SwinConfig}
     family = fields.get("family") if isinstance(fields, dict) else None
-    if family not in families:
+    if not isinstance(family, str) or family not in families:
         raise UsageError("configuration", "family", '"vit" or "swin"', repr(family))
     return dataclass_from_dict(families[family], {k: v for k, v in fields.items() if k != "family"})
 

@@ -8,11 +8,11 @@ Shapes: B images, W windows, T tokens, H heads, D width of a head, K inputs, C o
 import numpy as np
 
 from . import kernels
-from .errors import UsageError
+from .errors import UsageError, located
 from .exact import sum16
 from .layers import merge_heads_forward, split_heads_forward
 from .model import FORWARD, Model, check_pictures
-from .packed import float_weight, pack_linears
+from .packed import check_finite, float_weight, pack_linears
 from .preprocess import normalise
 from .rules import PROB_SCALE, f32
 
@@ -37,11 +37,13 @@ class Engine:
     def forward(self, x, trace=None):
         """As a call; ``trace``, a dict, receives every intermediate tensor under timm's path and the step's name."""
         x = check_pictures(self.config, x).astype(np.float32, copy=False)
-        return FORWARD[self.config.family](IntegerPass(self, trace), x)[0]
+        with kernels.default_environment(), np.errstate(over="ignore", invalid="ignore"):
+            return FORWARD[self.config.family](IntegerPass(self, trace), x)[0]
 
     def predict(self, u8):
         """Logits of pictures after resize and crop.  uint8 RGB [B, H, W, 3] -> float32 [B, classes]"""
-        return self(normalise(u8, self.preprocess))
+        with kernels.default_environment():
+            return self(normalise(u8, self.preprocess))
 
     def unpack(self):
         """The float model whose weights are alpha_c * code."""
@@ -68,7 +70,9 @@ def pack(model, backend=None):
     if not isinstance(model, Model):
         raise UsageError("pack", "argument", "a refvit model", type(model).__name__)
     linears = pack_linears(model)
-    rest = {n: v for n, v in model.params.items() if n.rpartition(".")[0] not in linears}
+    rest = {n: v.copy() for n, v in model.params.items() if n.rpartition(".")[0] not in linears}
+    for name, value in rest.items():
+        check_finite(name, value)
     return Engine(model.config, model.quant, linears, rest, model.preprocess, model.labels, backend)
 
 
@@ -89,7 +93,8 @@ class IntegerPass:
     def linear(self, name, x):
         """Quantize the input (N4), multiply in int32 (N7), correct the zero point (N6), rescale (N8).  [..., K] -> [..., C]"""
         layer = self.linears[name]
-        q, s, zp = self.quantize_input(layer, x)
+        with located(name):
+            q, s, zp = self.quantize_input(layer, x)
         if layer.bits == 2:
             acc = kernels.ternary_matmul(q, layer.weight, layer.k, self.backend, bits=layer.act_bits)
         else:
@@ -114,7 +119,8 @@ class IntegerPass:
     def layernorm(self, name, x):
         """[..., K] -> [..., K] (N9)"""
         weight, bias = self.params[f"{name}.weight"], self.params[f"{name}.bias"]
-        y = kernels.layernorm(x.reshape(-1, x.shape[-1]), weight, bias, self.config.norm_eps, self.backend)
+        with located(name):
+            y = kernels.layernorm(x.reshape(-1, x.shape[-1]), weight, bias, self.config.norm_eps, self.backend)
         return self.note(name, y.reshape(x.shape)), None
 
     def attention(self, name, x, heads, bias=None, mask=None):
@@ -163,7 +169,8 @@ class IntegerPass:
     def mlp(self, name, x):
         """fc2(gelu(fc1(x))).  [..., C] -> [..., C]"""
         h, _ = self.linear(f"{name}.fc1", x)
-        h = self.note(f"{name}.act", kernels.gelu(h, self.backend))
+        with located(f"{name}.act"):
+            h = self.note(f"{name}.act", kernels.gelu(h, self.backend))
         return self.linear(f"{name}.fc2", h)
 
     def layer_scale(self, name, x):

@@ -1,5 +1,7 @@
 """The one family of errors: every bad input ends in one of these, and the command line prints it as one line."""
 
+from contextlib import contextmanager
+
 
 class RefvitError(Exception):
     """Base of all errors raised on purpose.
@@ -41,3 +43,12 @@ class TrainingError(RefvitError):
     """Training went wrong numerically: a loss, weight or gradient that is not finite."""
 
     exit_code = 1
+
+
+@contextmanager
+def located(name):
+    """A BadInputError inside is about the tensor, layer or file ``name``."""
+    try:
+        yield
+    except BadInputError as error:
+        raise BadInputError(name, str(error)) from None

@@ -7,6 +7,7 @@ Wrong arguments raise UsageError, a NaN or planes that break N2 BadInputError.
 Letters: T, M rows, N, C output channels, K elements of a row or dot product.
 """
 
+import contextlib
 import os
 
 import numpy as np
@@ -23,8 +24,8 @@ except ImportError:  # installed without a C compiler
 
 NUMPY = -1
 LEVELS = {"avx512": 2, "avx2": 1, "portable": 0, "numpy": NUMPY}  # as enum refvit_backend
-FEATURES = ("AVX2", "AVX512F", "AVX512BW", "AVX512VL", "AVX512VPOPCNTDQ")  # as enum refvit_cpu
-NEEDS = {"avx512": FEATURES, "avx2": FEATURES[:1], "portable": (), "numpy": ()}
+FEATURES = ("AVX2", "AVX512F", "AVX512BW", "AVX512VL", "AVX512VPOPCNTDQ", "FMA")  # as enum refvit_cpu
+NEEDS = {"avx512": FEATURES, "avx2": ("AVX2", "FMA"), "portable": (), "numpy": ()}
 SMALL_PRODUCT = 1 << 24  # multiplications below which a second thread costs more than it saves
 SMALL_ROWS = 1 << 16  # the same for elements of float rows
 
@@ -34,7 +35,7 @@ _CTYPES = {np.dtype(t): f"{t}_t[]" for t in ("int8", "int32", "uint64")} | {np.d
 
 def backends():
     """Names of the backends usable here, best first. Raises UsageError where REFVIT_BACKEND is none of them."""
-    _level(None)
+    level_of()
     return _usable()
 
 
@@ -50,19 +51,36 @@ def info():
     bits = lib.refvit_cpu_features() if lib else 0
     features = [name for i, name in enumerate(FEATURES) if bits >> i & 1]
     rows = [{"name": n, "usable": n in _usable(), "why": _why_not(n, features)} for n in LEVELS]
-    default = next(name for name, level in LEVELS.items() if level == _level(None))
+    default = next(name for name, level in LEVELS.items() if level == level_of())
     return {"backends": rows, "default": default, "features": features, "threads": threads()}
+
+
+@contextlib.contextmanager
+def default_environment():
+    """The floating-point environment of N14 for the NumPy steps of inference; whatever the caller had set is put back.
+
+    Without the C kernels this does nothing, for Python alone can neither see nor set it.
+    """
+    if lib is None:
+        yield
+        return
+    saved = ffi.new("uint8_t[]", lib.REFVIT_ENVIRONMENT_BYTES)
+    lib.refvit_environment_enter(saved)
+    try:
+        yield
+    finally:
+        lib.refvit_environment_leave(saved)
 
 
 def pack_planes(codes, backend=None):
     """int8 [N, K] in {-1, 0, 1} -> uint64 [2, N, ceil(K / 64)] (N2). Raises BadInputError for anything else."""
-    level = _level(backend)
+    level = level_of(backend)
     bitplanes.check_codes(codes)
     if level == NUMPY:
         return bitplanes.pack_planes(codes)
     codes, (n, k) = gate.contiguous(codes), codes.shape
     planes = np.empty((2, n, bitplanes.words_of(k)), np.uint64)
-    _raise("pack_planes", lib.refvit_pack_planes(level, n, k, _pointer(codes), _pointer(planes)))
+    _raise("pack_planes", lib.refvit_pack_planes(level, n, k, pointer(codes), pointer(planes)))
     return planes
 
 
@@ -71,7 +89,7 @@ def ternary_matmul(x, planes, k, backend=None, bits=8):
 
     ``bits``: x holds two's complement codes of 1 to 8 bits, -2^(bits-1) .. 2^(bits-1) - 1. K is at most 2^17.
     """
-    level, where = _level(backend), "ternary_matmul"
+    level, where = level_of(backend), "ternary_matmul"
     k, bits = gate.integer(f"{where}: k", k, 0, K_MAX), gate.integer(f"{where}: bits", bits, 1, 8)
     words = bitplanes.words_of(k)
     x = gate.array(f"{where}: x", x, np.int8, (None, k))
@@ -81,16 +99,16 @@ def ternary_matmul(x, planes, k, backend=None, bits=8):
         return _exact_product(x, bitplanes.unpack_planes(planes, k))
     m, n = len(x), planes.shape[1]
     neg_counts, work, out = np.empty(n, np.int32), np.empty((m, words, bits), np.uint64), np.empty((m, n), np.int32)
-    if lib.refvit_check_planes(n, k, _pointer(planes), _pointer(neg_counts)):
+    if lib.refvit_check_planes(n, k, pointer(planes), pointer(neg_counts)):
         bitplanes.check_planes(planes, k)
 
     def part(a, b):
         return lib.refvit_ternary_matmul(
-            level, b - a, n, k, bits, _pointer(x[a:b]), _pointer(planes), _pointer(neg_counts), _pointer(work[a:b]),
-            work[a:b].size, _pointer(out[a:b])
+            level, b - a, n, k, bits, pointer(x[a:b]), pointer(planes), pointer(neg_counts), pointer(work[a:b]),
+            work[a:b].size, pointer(out[a:b])
         )  # fmt: skip
 
-    _run(where, m, m * n * k >= SMALL_PRODUCT, part)
+    run(where, m, m * n * k >= SMALL_PRODUCT, part)
     return out
 
 
@@ -99,7 +117,7 @@ def int8_matmul(x, w, backend=None):
 
     Leading axes are equal. K is below 2^17: there a product of nothing but -128 would be 2^31.
     """
-    level, where = _level(backend), "int8_matmul"
+    level, where = level_of(backend), "int8_matmul"
     x, w = gate.batches(where, x, w, np.int8)
     gate.integer(f"{where}: K", x.shape[-1], 0, K_MAX - 1)
     if level == NUMPY:
@@ -112,7 +130,7 @@ def matmul16(a, b, backend=None):
 
     float32 [..., M, K], float32 [..., N, K] -> float32 [..., M, N]; leading axes are equal.
     """
-    level, where = _level(backend), "matmul16"
+    level, where = level_of(backend), "matmul16"
     a, b = gate.batches(where, a, b, np.float32)
     if level == NUMPY:
         return _twin(where, _matmul16_batches, a, b)
@@ -125,7 +143,7 @@ def quantize_rows(x, bits=8, quantizer="symmetric", s=None, zp=None, backend=Non
     x float32 [T, K], bits 2..8, quantizer "symmetric" or "minmax"; s float32 [T] and for "minmax" zp int32 [T], or
     None. Infinite values saturate. Returns q int8 [T, K], s float32 [T], zp int32 [T] (zeros for "symmetric").
     """
-    level, where = _level(backend), "quantize_rows"
+    level, where = level_of(backend), "quantize_rows"
     bits = gate.integer(f"{where}: bits", bits, 2, 8)
     if quantizer not in ("symmetric", "minmax"):
         raise UsageError(where, "quantizer", '"symmetric" or "minmax"', repr(quantizer))
@@ -145,20 +163,20 @@ def _quantize(x, bits, quantizer, s, zp):
         s, zp = np.empty(rows, np.float32), np.zeros(rows, np.int32)
 
     def part(a, b):
-        count, xs, ss, zps = b - a, _pointer(x[a:b]), _pointer(s[a:b]), _pointer(zp[a:b])
+        count, xs, ss, zps = b - a, pointer(x[a:b]), pointer(s[a:b]), pointer(zp[a:b])
         if not given and quantizer == "symmetric":
             lib.refvit_symmetric_scale(count, k, bits, xs, ss)
         elif not given:
             lib.refvit_minmax_scale(count, k, bits, xs, ss, zps)
-        return lib.refvit_quantize_rows(count, k, low, high, xs, ss, zps, _pointer(q[a:b]))
+        return lib.refvit_quantize_rows(count, k, low, high, xs, ss, zps, pointer(q[a:b]))
 
-    _run("quantize_rows", rows, x.size >= SMALL_ROWS, part)
+    run("quantize_rows", rows, x.size >= SMALL_ROWS, part)
     return q, s, zp
 
 
 def rescale(acc, s, alpha, bias=None, backend=None):
     """f32(f32(f32(acc) * s) * alpha), then + bias (N8).  int32 [T, C], [T], [C], [C] or None -> float32 [T, C]"""
-    level, where = _level(backend), "rescale"
+    level, where = level_of(backend), "rescale"
     acc = gate.array(f"{where}: acc", acc, np.int32, (None, None))
     rows, n = acc.shape
     s = gate.array(f"{where}: s", s, np.float32, (rows,))
@@ -166,20 +184,20 @@ def rescale(acc, s, alpha, bias=None, backend=None):
     bias = None if bias is None else gate.array(f"{where}: bias", bias, np.float32, (n,))
     if level == NUMPY:
         return _twin(where, exact.rescale, acc, s, alpha, bias)
-    y, offset = np.empty((rows, n), np.float32), ffi.NULL if bias is None else _pointer(bias)
+    y, offset = np.empty((rows, n), np.float32), ffi.NULL if bias is None else pointer(bias)
 
     def part(a, b):
         return lib.refvit_rescale(
-            b - a, n, _pointer(acc[a:b]), _pointer(s[a:b]), _pointer(alpha), offset, _pointer(y[a:b])
+            b - a, n, pointer(acc[a:b]), pointer(s[a:b]), pointer(alpha), offset, pointer(y[a:b])
         )
 
-    _run(where, rows, y.size >= SMALL_ROWS, part)
+    run(where, rows, y.size >= SMALL_ROWS, part)
     return y
 
 
 def layernorm(x, weight, bias, eps, backend=None):
     """((x - mean) / sqrt(var + eps)) * weight + bias of each row (N9).  [T, K], [K], [K] -> [T, K], all float32"""
-    level, where = _level(backend), "layernorm"
+    level, where = level_of(backend), "layernorm"
     x = _rows(f"{where}: x", x)
     rows, k = x.shape
     weight = gate.array(f"{where}: weight", weight, np.float32, (k,))
@@ -189,20 +207,20 @@ def layernorm(x, weight, bias, eps, backend=None):
     y = np.empty_like(x)
 
     def part(a, b):
-        return lib.refvit_layernorm(b - a, k, _pointer(x[a:b]), _pointer(weight), _pointer(bias), eps, _pointer(y[a:b]))
+        return lib.refvit_layernorm(b - a, k, pointer(x[a:b]), pointer(weight), pointer(bias), eps, pointer(y[a:b]))
 
-    _run(where, rows, x.size >= SMALL_ROWS, part)
+    run(where, rows, x.size >= SMALL_ROWS, part)
     return y
 
 
 def softmax(x, backend=None):
     """exp(x - max) / sum of each row (N9).  float32 [T, K] -> float32 [T, K]"""
-    level, x = _level(backend), _rows("softmax: x", x)
+    level, x = level_of(backend), _rows("softmax: x", x)
     if level == NUMPY:
         return _twin("softmax", exact.softmax, x)
     y, k = np.empty_like(x), x.shape[1]
-    _run("softmax", len(x), x.size >= SMALL_ROWS,
-         lambda a, b: lib.refvit_softmax(b - a, k, _pointer(x[a:b]), _pointer(y[a:b])))  # fmt: skip
+    run("softmax", len(x), x.size >= SMALL_ROWS,
+         lambda a, b: lib.refvit_softmax(b - a, k, pointer(x[a:b]), pointer(y[a:b])))  # fmt: skip
     return y
 
 
@@ -222,7 +240,7 @@ def erf(x, backend=None):
 
 
 def _elementwise(name, x, backend):
-    level = _level(backend)
+    level = level_of(backend)
     if not isinstance(x, np.ndarray) or x.dtype != np.float32:
         raise UsageError(name, "array", "float32", gate.kind(x))
     if level == NUMPY:
@@ -231,7 +249,7 @@ def _elementwise(name, x, backend):
     x = gate.contiguous(x)
     y, entry = np.empty_like(x), getattr(lib, f"refvit_{name}")
     xs, ys = x.reshape(-1), y.reshape(-1)
-    _run(name, x.size, x.size >= SMALL_ROWS, lambda a, b: entry(b - a, _pointer(xs[a:b]), _pointer(ys[a:b])))
+    run(name, x.size, x.size >= SMALL_ROWS, lambda a, b: entry(b - a, pointer(xs[a:b]), pointer(ys[a:b])))
     return y
 
 
@@ -239,7 +257,7 @@ def _usable():
     return [name for name, level in LEVELS.items() if level <= _BEST]
 
 
-def _level(backend):
+def level_of(backend=None):
     """Level of the backend named, or forced by REFVIT_BACKEND, or best."""
     name = backend if backend is not None else os.environ.get("REFVIT_BACKEND")
     return _BEST if name is None else LEVELS[check_backend(name)]
@@ -254,11 +272,11 @@ def _why_not(name, features):
     return "this machine lacks " + ", ".join(f for f in NEEDS[name] if f not in features)
 
 
-def _pointer(x):
+def pointer(x):
     return ffi.from_buffer(_CTYPES[x.dtype], x)
 
 
-def _run(where, rows, worth, part):
+def run(where, rows, worth, part):
     """Run ``part(begin, end)`` over all rows, on several threads where that is worth it; raise what it reports."""
     _raise(where, max(split_rows(rows, threads() if worth else 1, part)))
 
@@ -281,10 +299,10 @@ def _batched(where, x, w, dtype, entry):
 
     def part(a, b):
         if batch > 1:
-            return entry(b - a, m, n, k, _pointer(xs[a:b]), _pointer(ws[a:b]), _pointer(ys[a:b]))
-        return entry(batch, b - a, n, k, _pointer(xs[:, a:b]), _pointer(ws), _pointer(ys[:, a:b]))
+            return entry(b - a, m, n, k, pointer(xs[a:b]), pointer(ws[a:b]), pointer(ys[a:b]))
+        return entry(batch, b - a, n, k, pointer(xs[:, a:b]), pointer(ws), pointer(ys[:, a:b]))
 
-    _run(where, batch if batch > 1 else m, out.size * k >= SMALL_PRODUCT, part)
+    run(where, batch if batch > 1 else m, out.size * k >= SMALL_PRODUCT, part)
     return out
 
 

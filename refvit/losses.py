@@ -20,7 +20,6 @@ class LossConfig:
 
     loss = (1 - alpha) cross-entropy(targets) + alpha distillation + attention_weight attention + hidden_weight hidden
 
-    label_smoothing   of the targets that ``make_targets`` makes; 0.1 (arXiv 1512.00567, and DeiT's recipe)
     distill           "none" (then alpha counts as 0); "soft": KL divergence from the teacher's probabilities at a
                       temperature (Hinton, arXiv 1503.02531; DeiT, arXiv 2012.12877, Eq. 2); "hard": cross-entropy with
                       the teacher's first choice (DeiT, Eq. 3)
@@ -31,7 +30,6 @@ class LossConfig:
     hidden_weight     the same of the blocks' outputs
     """
 
-    label_smoothing: float = 0.1
     distill: str = "none"
     alpha: float = 0.5
     temperature: float = 1.0
@@ -48,7 +46,6 @@ class LossConfig:
 
 
 _RANGES = {  # where a limit is not a matter of meaning it is our choice
-    "label_smoothing": (0.0, 1.0),
     "alpha": (0.0, 1.0),
     "temperature": (0.01, 100.0),
     "attention_weight": (0.0, 1e6),

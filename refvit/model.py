@@ -33,7 +33,8 @@ class Model:
 
     def __call__(self, x):
         """Logits of normalised pictures.  x float32 [B, 3, H, W] -> float32 [B, classes]"""
-        return FORWARD[self.config.family](Pass(self, keep=False), check_pictures(self.config, x))[0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return FORWARD[self.config.family](Pass(self, keep=False), check_pictures(self.config, x))[0]
 
     def forward(self, x, trace=None, drops=None):
         """As a call, but returns (logits, cache).
@@ -42,7 +43,8 @@ class Model:
         drops  dict: path of a branch, as "blocks.0.drop_path1" -> its factor for each picture [B] (stochastic depth)
         """
         run = Pass(self, trace, drops=drops)
-        logits, cache = FORWARD[self.config.family](run, check_pictures(self.config, x))
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits, cache = FORWARD[self.config.family](run, check_pictures(self.config, x))
         return logits, (run, cache)
 
     def backward(self, dy, cache, inject=None):
@@ -52,6 +54,9 @@ class Model:
         """
         run, cache = cache
         run.grads, run.inject = {}, inject or {}
+        classes = self.config.num_classes
+        if np.ndim(dy) != 2 or dy.shape[1] != classes:
+            raise UsageError(self.config.name, "dy", f"[B, {classes}]", list(np.shape(dy)))
         dx = BACKWARD[self.config.family](run, dy, cache)
         return dx, {name: run.grads[name] for name in self.params}
 
@@ -79,6 +84,8 @@ def create_model(name, num_classes=1000, seed=0, **overrides):
 
 def new_params(config, seed):
     """Seeded parameters of a new model.  -> dict: timm name -> float32 array"""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise UsageError(config.name, "seed", "an integer of at least 0", repr(seed))
     words = np.random.PCG64(seed)
     return {n: initial_value(n, shape, words) for n, shape in config.param_shapes().items()}
 
@@ -115,8 +122,7 @@ def check_pictures(config, x):
     """x as a float array [B, C, S, S] of the configured size."""
     x = np.asarray(x)
     expected = (config.in_chans, config.img_size, config.img_size)
-    if x.ndim != 4 or x.shape[1:] != expected or x.dtype.kind != "f":
-        raise BadInputError(
-            config.name, "pictures", f"float [B, {', '.join(map(str, expected))}]", f"{x.dtype} {list(x.shape)}"
-        )
+    if x.ndim != 4 or x.shape[1:] != expected or x.dtype.kind != "f" or not len(x):
+        shape = f"float [B >= 1, {', '.join(map(str, expected))}]"
+        raise BadInputError(config.name, "pictures", shape, f"{x.dtype} {list(x.shape)}")
     return x if x.dtype == np.float64 else np.ascontiguousarray(x, np.float32)

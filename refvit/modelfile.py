@@ -7,21 +7,22 @@ Tensors of a linear layer NAME of N outputs and K inputs:
     NAME.weight.alpha   F32 [N]                  scale of each output channel
     NAME.bias           F32 [N]
     NAME.act.scale      F32 [1], NAME.act.zero_point I32 [1]                 (static activation scales)
-All other tensors have timm's names and are F32. Metadata, each a JSON text: format, spec_version, config, quant,
-preprocess, labels.
+All other tensors have timm's names and are F32. Metadata: format; each a JSON text: spec_version, config, quant,
+preprocess, labels; sha256: hexadecimal, of the other entries in the order of their keys, each as key, zero byte, text,
+zero byte in UTF-8, followed by the tensors' bytes as they stand in the file.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
-from contextlib import contextmanager
 
 import numpy as np
 
 from . import bitplanes, safetensors
 from .config import QuantConfig, config_from_dict, config_to_dict, dataclass_from_dict, linear_roles
 from .engine import Engine
-from .errors import BadInputError, RefvitError, UnsupportedError, UsageError
+from .errors import BadInputError, RefvitError, UnsupportedError, UsageError, located
 from .labels import imagenet_names
 from .packed import PackedLinear, check_linear, packed_bits
 from .preprocess import PreprocessConfig
@@ -38,7 +39,18 @@ def save_packed(engine, path, coding="planes", force=False):
     tensors = dict(engine.params)
     for linear in engine.linears.values():
         tensors.update(linear_tensors(linear, coding))
-    safetensors.write(path, tensors, metadata(engine), force=force)
+    meta = metadata(engine)
+    safetensors.write(path, tensors, {**meta, "sha256": content_sha256(tensors, meta)}, force=force)
+
+
+def content_sha256(tensors, meta):
+    """What tells a changed bit anywhere in the file."""
+    digest = hashlib.sha256()
+    for key in sorted(set(meta) - {"sha256"}):
+        digest.update(f"{key}\0{meta[key]}\0".encode())
+    for array in safetensors.in_file_order(tensors).values():
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def linear_tensors(linear, coding):
@@ -69,11 +81,15 @@ def load_packed(path):
     """Read a packed file.  -> Engine. Raises BadInputError naming the file and what is wrong."""
     tensors, meta = safetensors.read(path)
     try:
-        return engine_from(dict(tensors), meta)
+        engine = engine_from(dict(tensors), meta)
     except UnsupportedError as error:
         raise UnsupportedError(path, str(error)) from None
     except RefvitError as error:
         raise BadInputError(path, str(error)) from None
+    got = content_sha256(tensors, meta)
+    if meta.get("sha256") != got:
+        raise BadInputError(path, "damaged: sha256 of its content", meta.get("sha256"), got)
+    return engine
 
 
 def engine_from(tensors, meta):
@@ -168,12 +184,3 @@ def check_labels(labels, num_classes):
         if labels is None or len(labels) == num_classes:
             return labels
     raise BadInputError("metadata", "labels", f"{num_classes} names, a known set or null", f"{str(labels)[:40]!r}")
-
-
-@contextmanager
-def located(name):
-    """Errors inside are about the tensor ``name``."""
-    try:
-        yield
-    except RefvitError as error:
-        raise BadInputError(name, str(error)) from None

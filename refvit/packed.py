@@ -72,8 +72,10 @@ def packed_bits(quant_config, name, role):
 def pack_linear(name, w, bias, bits, act_bits, model):
     """One layer.  w float32 [N, K]"""
     q = model.quant
-    if not np.isfinite(w).all():
-        raise BadInputError(f"{name}.weight", "weights", "finite float32", "NaN or inf")
+    check_finite(f"{name}.weight", w)
+    if bias is not None:
+        check_finite(f"{name}.bias", bias)
+        bias = bias.copy()
     if bits == 2:
         codes, alpha = ternary.ternarize(w, q.granularity, q.threshold, q.scale)
         weight = kernels.pack_planes(codes)
@@ -83,6 +85,12 @@ def pack_linear(name, w, bias, bits, act_bits, model):
     if q.act_scale == "static":
         static = static_scale(model.ranges, name, act_bits, q.act_quantizer)
     return PackedLinear(name, bits, weight, alpha, bias, w.shape[1], act_bits, static)
+
+
+def check_finite(name, value):
+    """Raise BadInputError for a NaN or an infinity: no packed file holds one."""
+    if not np.isfinite(value).all():
+        raise BadInputError(name, "values", "finite float32", "NaN or inf")
 
 
 def check_linear(linear, quant_config):

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import layers, quant, ternary
 from .config import linear_roles
-from .errors import UsageError
+from .errors import UsageError, located
 from .rules import PROB_SCALE, f32
 
 
@@ -48,7 +48,8 @@ class Pass:
         matrix = w.reshape(len(w), -1)
         weight_bits, act_bits = (32, 32) if self.quant is None else self.quant.layer_bits(self.roles[name])
         self.note(f"{name}.in", x)
-        xq, passes = self.quantize_input(name, x, act_bits)
+        with located(name):
+            xq, passes = self.quantize_input(name, x, act_bits)
         y, cache = layers.linear_forward(xq, self.quantize_weight(matrix, weight_bits), self.params.get(f"{name}.bias"))
         return self.note(name, y), (name, w, passes, weight_bits, cache)
 
@@ -127,7 +128,8 @@ class Pass:
     def mlp(self, name, x):
         """fc2(gelu(fc1(x))).  [..., C] -> [..., C]"""
         h, fc1_cache = self.linear(f"{name}.fc1", x)
-        h, gelu_cache = layers.gelu_forward(h)
+        with located(f"{name}.act"):
+            h, gelu_cache = layers.gelu_forward(h)
         y, fc2_cache = self.linear(f"{name}.fc2", h)
         return y, (fc1_cache, gelu_cache, fc2_cache)
 

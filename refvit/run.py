@@ -155,7 +155,7 @@ class Run:
         loader = Loader(dataset, self.recipe.batch_size, model.preprocess)
         for x, labels in loader.epoch():
             logits = model(x)
-            targets = np.eye(model.config.num_classes, dtype=np.float32)[labels]
+            targets = losses.make_targets(labels, model.config.num_classes)
             correct += int((top_k(logits, 1)[:, 0] == labels).sum())
             loss += float(losses.cross_entropy_forward(logits, targets)[0]) * len(x)
         return {f"top1{suffix}": correct / len(dataset), f"test_loss{suffix}": loss / len(dataset)}

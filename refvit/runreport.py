@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
 from .config import linear_roles
 from .dataset import open_dataset, subset
 from .errors import BadInputError, UsageError
 from .files import read_bytes
 from .loader import Loader
+from .losses import make_targets
 from .progress import Progress
 from .recipe import read_recipe
 from .report import curves_section, page, surface_section, weights_section
@@ -65,7 +64,7 @@ def some_pictures(model, data, count, seed):
     dataset = open_dataset(data, "test", class_names=model.labels)
     dataset = subset(dataset, min(count, len(dataset)), seed)
     x, labels = next(iter(Loader(dataset, len(dataset), model.preprocess).epoch()))
-    return x, np.eye(model.config.num_classes, dtype=np.float32)[labels]
+    return x, make_targets(labels, model.config.num_classes)
 
 
 def middle_layer(model):

@@ -57,14 +57,19 @@ def write(target, tensors, metadata=None, force=False):
     metadata  dict: str -> str, or None
     Raises UsageError for a dtype or name the format does not have, and what ``atomic_write`` raises.
     """
-    arrays = {name: _writable(name, array) for name, array in tensors.items()}
-    arrays = dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))
+    arrays = in_file_order(tensors)
     header = _header_text(arrays, metadata or {})
     is_path = isinstance(target, (str, os.PathLike))
     with atomic_write(target, force) if is_path else contextlib.nullcontext(target) as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for array in arrays.values():
             file.write(array.tobytes())
+
+
+def in_file_order(tensors):
+    """The arrays as they are written: little-endian, C-contiguous, larger elements first, then by name."""
+    arrays = {name: _writable(name, array) for name, array in tensors.items()}
+    return dict(sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])))
 
 
 def bfloat16_to_float32(bits):

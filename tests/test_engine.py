@@ -1,6 +1,9 @@
 """Integer inference: every step follows its rule, and neither backend, threads nor batch change a bit."""
 
+import ctypes
+import ctypes.util
 import hashlib
+import platform
 
 import numpy as np
 import pytest
@@ -11,6 +14,9 @@ from refvit.config import QuantConfig
 from refvit.errors import BadInputError, UsageError
 from refvit.model import create_model
 from tests.test_model import NARROW, NARROW_SWIN, NARROW_VIT
+
+X86 = platform.machine() in ("x86_64", "AMD64", "i686")
+ROUNDING_MODES = (0x400, 0x800, 0xC00) if X86 else (0x400000, 0x800000, 0xC00000)  # FE_ constants of x86 and aarch64
 
 SETTINGS = [
     QuantConfig(),
@@ -145,6 +151,34 @@ def test_attention_follows_its_rules(name, fields):
             s_q, s_k = (trace[f"{path}.{part}.s_in"][:, None, :, None, None] for part in "qk")
             scores = ((acc * s_q) * s_k) * np.float32(1 / np.sqrt(q.shape[-1]))
             assert (scores == trace[f"{path}.score"]).all()
+
+
+@pytest.mark.skipif(kernels.lib is None, reason="without C nothing can set the environment")
+@pytest.mark.parametrize("attention", ["int8", "float"])
+def test_the_callers_rounding_mode_does_not_matter(attention):
+    """N14: the same bits under every rounding direction, which the caller finds again afterwards."""
+    libm = ctypes.CDLL(ctypes.util.find_library("m"))
+    engine = packed("deit_tiny_patch16_224", NARROW_VIT, QuantConfig(attention=attention))
+    u8 = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    expected, x, before = engine.predict(u8).tobytes(), pictures(1), libm.fegetround()
+    nearest = engine(x).tobytes()
+    try:
+        for mode in ROUNDING_MODES:
+            assert libm.fesetround(mode) == 0
+            got = engine.predict(u8).tobytes(), engine(x).tobytes(), libm.fegetround()
+            libm.fesetround(before)
+            assert got == (expected, nearest, mode)
+    finally:
+        libm.fesetround(before)
+
+
+def test_the_engine_keeps_its_own_copy():
+    model = create_model("deit_tiny_patch16_224", **NARROW_VIT)
+    engine = pack(model.with_quant(QuantConfig()))
+    before = engine(pictures())
+    for value in model.params.values():
+        value[...] = 9
+    assert (engine(pictures()) == before).all()
 
 
 def test_predict_takes_pixels():

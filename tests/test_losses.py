@@ -267,7 +267,7 @@ WRONG_CALLS = {
     "alpha": (lambda: LossConfig(alpha=1.5), "alpha"),
     "alpha NaN": (lambda: LossConfig(alpha=float("nan")), "alpha"),
     "temperature": (lambda: LossConfig(temperature=0.0), "temperature"),
-    "smoothing": (lambda: LossConfig(label_smoothing=True), "label_smoothing"),
+    "weight bool": (lambda: LossConfig(hidden_weight=True), "hidden_weight"),
     "weight": (lambda: LossConfig(hidden_weight=float("inf")), "hidden_weight"),
     "weight text": (lambda: LossConfig(attention_weight="1"), "attention_weight"),
 }

@@ -131,6 +131,9 @@ def test_straight_through_gradients_of_linear_layers(name, fields):
     "call, word",
     [
         (lambda: create_model("deit_huge"), "deit"),
+        (lambda: create_model("deit_tiny_patch16_224", seed=-1), "seed"),
+        (lambda: create_model("deit_tiny_patch16_224", seed="a"), "seed"),
+        (lambda: create_model("deit_tiny_patch16_224", **NARROW_VIT)(np.zeros((0, 3, 32, 32), np.float32)), "B >= 1"),
         (lambda: create_model("deit_tiny_patch16_224", widht=3), "widht"),
         (lambda: create_model("deit_tiny_patch16_224", img_size=225), "multiple"),
         (lambda: create_model("deit_tiny_patch16_224", embed_dim=100), "num_heads"),

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from refvit import load_model, safetensors
+from refvit import create_model, load_model, pack, safetensors
 from refvit.config import QuantConfig
 from refvit.errors import BadInputError, RefvitError, UsageError
 from tests.test_engine import NARROW, SETTINGS, packed, pictures
@@ -120,3 +120,24 @@ def test_every_truncation_is_refused(tmp_path, parts):
         path.write_bytes(data[:length])
         with pytest.raises(BadInputError, match="m"):
             load_model(path)
+
+
+def test_every_flipped_byte_is_refused(tmp_path):
+    """Metadata, names, planes, scales, biases: the hash sees what nothing else would."""
+    path = tmp_path / "m"
+    packed("deit_tiny_patch16_224", NARROW_VIT, QuantConfig()).save(path)
+    data = path.read_bytes()
+    for i in [*range(0, 3000, 7), *range(3000, len(data), 211), len(data) - 1]:
+        path.write_bytes(data[:i] + bytes([data[i] ^ (1 << i % 8)]) + data[i + 1 :])
+        with pytest.raises(RefvitError):
+            load_model(path)
+
+
+def test_no_file_is_written_that_would_be_refused():
+    model = create_model("deit_tiny_patch16_224", **NARROW_VIT)
+    for name in ("norm.weight", "blocks.0.attn.qkv.bias", "pos_embed", "head.weight"):
+        kept = model.params[name].copy()
+        model.params[name].flat[1] = np.nan
+        with pytest.raises(BadInputError, match=name):
+            pack(model.with_quant(QuantConfig()))
+        model.params[name][...] = kept
