@@ -69,6 +69,7 @@ class Recipe:
     pictures    size of the class-balanced subset of the training pictures, or None for all
     held_out    training pictures left out of training; each stage is measured on them at its end
     workers     processes that load and augment
+    note        text for the reader: where the values come from
     """
 
     model: dict
@@ -92,6 +93,7 @@ class Recipe:
     pictures: object = None
     held_out: int = 0
     workers: int = 1
+    note: str = ""
 
     def __post_init__(self):
         if not isinstance(self.model, dict) or "name" not in self.model:
@@ -104,6 +106,8 @@ class Recipe:
             raise UsageError("recipe", "optimizer", '"adamw" or "lamb"', repr(self.optimizer))
         for field, low in (("seed", 0), ("data_seed", 0), ("batch_size", 1), ("accumulate", 1), ("held_out", 0), ("workers", 0)):
             check_int("recipe", field, getattr(self, field), low)
+        if not isinstance(self.note, str):
+            raise UsageError("recipe", "note", "text", repr(self.note))
         if self.pictures is not None:
             check_int("recipe", "pictures", self.pictures, 1)
         check_number("recipe", "drop_path", self.drop_path, 0.0, 0.999)

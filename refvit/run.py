@@ -50,11 +50,12 @@ class Run:
 
     recipe   Recipe of a new run; None resumes the run in ``folder`` with the recipe it was started with
     data     path of the dataset (dataset.py)
+    updates  of the weights until the run saves and stops, as after an interruption; None: to the end
     Raises UsageError where a new run's folder is not empty, or where there is nothing to resume.
     """
 
-    def __init__(self, folder, recipe, data, progress=None):
-        self.folder, self.progress, self.interrupted = Path(folder), progress, False
+    def __init__(self, folder, recipe, data, progress=None, updates=None):
+        self.folder, self.progress, self.interrupted, self.updates = Path(folder), progress, False, updates
         self.last_path = self.folder / "last.safetensors"
         resume = recipe is None
         prepare_folder(self.folder, resume)
@@ -89,6 +90,14 @@ class Run:
         self.position.stage += 1
         self.begin_stage()
         self.save({})
+
+    def count_update(self):
+        """One update is done; says whether the run must stop here."""
+        self.position.update += 1
+        self.position.step += 1
+        if self.updates is not None:
+            self.updates -= 1
+        return self.interrupted or self.updates == 0
 
     def updates_per_epoch(self):
         return len(self.train_data) // (self.recipe.batch_size * self.recipe.accumulate)

@@ -22,13 +22,17 @@ LOG_EVERY = 10  # updates between two lines of the log
 CHECKPOINT_SECONDS = 120.0  # between two checkpoints within an epoch
 
 
+class Stopped(Exception):
+    """The updates that were asked for are done and saved."""
+
+
 def train(run):
-    """Train all remaining stages of a Run (run.py). Returns the record of the last epoch.
+    """Train all remaining stages of a Run (run.py). Returns the record of the last epoch; {} where none was finished.
 
     Raises TrainingError for a loss that is not finite, KeyboardInterrupt after an interruption that was saved.
     """
     result = {}
-    with run.saving_interrupts():
+    with run.saving_interrupts(), contextlib.suppress(Stopped):
         while run.position.stage < len(run.recipe.stages):
             result = train_stage(run, run.recipe.stages[run.position.stage])
             run.finish_stage()
@@ -55,16 +59,15 @@ def train_epoch(run, stage, model, optimizer, schedule, loader, meter):
     for group in run.groups(loader):
         lr = schedule.lr(run.position.update)
         loss, parts, norm = update(run, stage, model, optimizer, group, lr)
-        run.position.update += 1
-        run.position.step += 1
+        stop = run.count_update()
         meter.update(run.position.update, f"loss {loss:.4f}, lr {lr:.2e}")
         if run.position.update % LOG_EVERY == 0:
             run.log("step", stage=stage.name, update=run.position.update, loss=loss, lr=lr, grad_norm=norm, **parts)
-        if run.interrupted or time.monotonic() - saved > CHECKPOINT_SECONDS:
+        if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
             run.save(optimizer.state_dict())
             saved = time.monotonic()
-        if run.interrupted:
-            raise KeyboardInterrupt
+        if stop:
+            raise KeyboardInterrupt if run.interrupted else Stopped
 
 
 def update(run, stage, model, optimizer, group, lr):
@@ -136,6 +139,6 @@ def diverged(run, model, x, grads):
 def describe(result):
     """The record of an epoch in a line."""
     if not result:
-        return "nothing left to train"
+        return "stopped within the stage, and saved"
     held_out = f", held out {100 * result['top1_held_out']:.2f} %" if "top1_held_out" in result else ""
     return f"stage {result['stage']}, epoch {result['epoch']}: Top-1 {100 * result['top1']:.2f} %{held_out}"

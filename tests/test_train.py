@@ -16,6 +16,8 @@ from PIL import Image
 import refvit
 from refvit import evaluate, safetensors
 from refvit.recipe import read_recipe, recipe_from_dict
+from refvit.run import Run
+from refvit.train import train as train_stages
 
 ROOT = Path(__file__).parents[1]
 MODEL = {"name": "deit_tiny_patch16_224", "img_size": 8, "patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 2}
@@ -151,6 +153,20 @@ def test_interrupted_runs_save_and_go_on(finished, recipe, data, tmp_path, numbe
     done = train("-", data, "-o", out, "--resume")
     assert done.returncode == 0, done.stderr
     assert files(out) == files(finished[0])
+
+
+def test_a_run_can_be_stopped_after_some_updates(finished, recipe, data, tmp_path):
+    """In pieces of a fixed length, in this process; the last piece by the command line."""
+    out = tmp_path / "run"
+    assert train_stages(Run(out, read_recipe(recipe), data, updates=4)) == {}
+    assert train_stages(Run(out, None, data, updates=20))["stage"] == "w8a8"
+    assert train("-", data, "-o", out, "--resume").returncode == 0
+    assert files(out) == files(finished[0])
+
+
+@pytest.mark.parametrize("name", ["cifar10_vit", "imagenet_deit_small", "imagenet_swin_small"])
+def test_committed_recipes_can_be_read(name):
+    read_recipe(ROOT / "tools" / "recipes" / f"{name}.json")
 
 
 def test_a_loss_that_is_not_finite_names_the_tensor_and_keeps_the_last_good_state(recipe, data, tmp_path):
