@@ -54,7 +54,8 @@ class Stage:
 class Recipe:
     """A whole run.
 
-    model       {"name": timm's name, further fields of its configuration}; num_classes comes from the data
+    model       {"name": timm's name, further fields of its configuration}; num_classes comes from the
+                data, but must be said (1000) where folders are wnids and some of ImageNet's classes are missing
     stages      tuple of Stage
     seed        of everything: weights, order, augmentation, stochastic depth
     init        checkpoint whose weights the first stage starts from (another number of classes gets a new head), or None

@@ -14,7 +14,7 @@ def open_data(recipe, path):
 
     The held-out pictures leave the training set first; ``pictures`` of the rest are trained on.
     """
-    train = open_dataset(path, "train")
+    train = open_dataset(path, "train", num_classes=recipe.model.get("num_classes"))
     test = open_dataset(path, "test", class_names=train.class_names)
     held_out = None
     if recipe.held_out:
