@@ -62,19 +62,26 @@ def curves(title, series, x_label, y_label):
         colour = SERIES[i % len(SERIES)]
         points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(px, py))
         body += f'<polyline points="{points}" stroke="{colour}" fill="none" stroke-width="1.6"/>'
-        body += f'<g style="fill:{colour}">{text(WIDTH - 16, TOP + 14 * i + 8, label, "end")}</g>'
+        body += legend(i, label, colour)
     return svg(title, body)
 
 
-def histogram(title, values, marks, x_label):
-    """Counts in 80 bins, and vertical lines at ``marks``: list of (value, label)."""
+def histogram(title, values, x_label, y_label, marks=()):
+    """Counts in 80 bins, and vertical lines.  marks: list of (label, [values])"""
     counts, edges = np.histogram(values, bins=80)
-    body, x, y = axes((edges[0], edges[-1]), (0, counts.max()), x_label, "weights")
+    body, x, y = axes((edges[0], edges[-1]), (0, counts.max()), x_label, y_label)
     for count, left, right in zip(counts, edges, edges[1:]):
         body += rect(x(left), y(count), x(right) - x(left), y(0) - y(count), SERIES[0])
-    for value, label in marks:
-        body += f'<path class="mark" d="M{x(value):.1f} {TOP}V{HEIGHT - BOTTOM}"/>{text(x(value), TOP - 2, label)}'
+    for i, (label, places) in enumerate(marks):
+        colour = SERIES[1 + i % (len(SERIES) - 1)]
+        lines = "".join(f"M{x(v):.1f} {TOP}V{HEIGHT - BOTTOM}" for v in places)
+        body += f'<path class="mark" stroke="{colour}" d="{lines}"/>' + legend(i, label, colour)
     return svg(title, body)
+
+
+def legend(i, label, colour):
+    """The i-th line of a legend at the upper right."""
+    return f'<g style="fill:{colour}">{text(WIDTH - 16, TOP + 14 * i + 8, label, "end")}</g>'
 
 
 def heat_map(title, grid, reach, low, high):

@@ -15,7 +15,7 @@ body { color: var(--fg); background: var(--bg); font: 16px/1.5 system-ui, sans-s
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 1rem; }
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: currentColor; }
 svg g[style] text { fill: inherit; } svg text.title { font-weight: 600; font-size: 12px; }
-.axis { stroke: var(--soft); fill: none; } .mark { stroke: #e53e3e; stroke-dasharray: 4 3; }
+.axis { stroke: var(--soft); fill: none; } .mark { fill: none; stroke-dasharray: 4 3; stroke-width: 1.5; }
 table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: right; }
 td:first-child, th:first-child { text-align: left; } .wide { overflow-x: auto; }
 """
@@ -37,20 +37,24 @@ def chart_row(charts_):
 
 
 def curves_section(lines):
-    """Loss of every logged step, and accuracy of every epoch, by stage.  lines: records of log.jsonl"""
-    losses, accuracy = {}, {}
-    for i, line in enumerate(lines):
+    """Loss of every logged step and accuracy of every epoch, the stages one after the other.  lines: of log.jsonl"""
+    losses, accuracy, before = {}, {}, 0
+    for line in lines:
         if line["kind"] == "step":
-            losses.setdefault(line["stage"], ([], []))
-            losses[line["stage"]][0].append(line["update"])
-            losses[line["stage"]][1].append(line["loss"])
+            add_point(losses, line["stage"], before + line["update"], line["loss"])
         elif line["kind"] == "epoch":
-            accuracy.setdefault(line["stage"], ([], []))
-            accuracy[line["stage"]][0].append(line["update"])
-            accuracy[line["stage"]][1].append(100 * line["top1"])
+            add_point(accuracy, line["stage"], before + line["update"], 100 * line["top1"])
+        elif line["kind"] == "stage":
+            before += line["update"]
     parts = [charts.curves("Training loss", losses, "update", "loss")] if losses else []
     parts += [charts.curves("Top-1 on the test pictures", accuracy, "update", "%")] if accuracy else []
     return chart_row(parts)
+
+
+def add_point(series, name, x, y):
+    xs, ys = series.setdefault(name, ([], []))
+    xs.append(x)
+    ys.append(y)
 
 
 def surface_section(surfaces, reach):
@@ -69,15 +73,15 @@ def weights_section(name, w, quant, channels=3):
     codes, alpha = ternarize(w, quant.granularity, quant.threshold, quant.scale)
     delta = channel_thresholds(w, codes)
     chosen = np.argsort(delta)[np.linspace(0, len(delta) - 1, channels).astype(int)]
-    marks = [(sign * delta[c], f"{c}") for c in chosen for sign in (-1, 1)]
+    marks = [(f"channel {c}: \u00b1{delta[c]:.4f}", (-delta[c], delta[c])) for c in chosen]
     error = ((w - codes * alpha[:, None]) ** 2).sum(axis=1) / np.maximum((w**2).sum(axis=1), 1e-30)
     parts = [
-        charts.histogram(f"{name}: latent weights, thresholds of channels {', '.join(map(str, chosen))}", w, marks, "weight"),
-        charts.histogram(f"{name}: threshold of each channel", delta, [], "threshold"),
-        charts.histogram(f"{name}: relative squared error of each channel", error, [], "error"),
+        charts.histogram("Latent weights, thresholds of three channels", w, "weight", "weights", marks),
+        charts.histogram("Threshold of each channel", delta, "threshold", "channels"),
+        charts.histogram("Relative squared error of each channel", error, "error", "channels"),
     ]
-    zeros = float((codes == 0).mean())
-    return f"<p>{zeros:.1%} of the codes are 0; mean relative squared error {error.mean():.3f}.</p>" + chart_row(parts)
+    zeros = f"{name}: {(codes == 0).mean():.1%} of the codes are 0; mean relative squared error {error.mean():.3f}."
+    return f"<p>{escape(zeros)}</p>" + chart_row(parts)
 
 
 def channel_thresholds(w, codes):
