@@ -57,7 +57,8 @@ def curves(title, series, x_label, y_label):
     """Lines.  series: dict label -> (xs, ys)"""
     xs = np.concatenate([np.asarray(s[0], float) for s in series.values()])
     ys = np.concatenate([np.asarray(s[1], float) for s in series.values()])
-    body, x, y = axes((xs.min(), xs.max()), (ys.min(), ys.max()), x_label, y_label)
+    room = 0.07 * len(series) * (ys.max() - ys.min())  # for the legend
+    body, x, y = axes((xs.min(), xs.max()), (ys.min(), ys.max() + room), x_label, y_label)
     for i, (label, (px, py)) in enumerate(series.items()):
         colour = SERIES[i % len(SERIES)]
         points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(px, py))
