@@ -9,7 +9,7 @@ Tensors of a linear layer NAME of N outputs and K inputs:
     NAME.act.scale      F32 [1], NAME.act.zero_point I32 [1]                 (static activation scales)
 All other tensors have timm's names and are F32. Metadata: format; each a JSON text: spec_version, config, quant,
 preprocess, labels; sha256: hexadecimal, of the other entries in the order of their keys, each as key, zero byte, text,
-zero byte in UTF-8, followed by the tensors' bytes as they stand in the file.
+zero byte in UTF-8, followed by the tensors' bytes in the order of ``safetensors.in_file_order``.
 """
 
 import dataclasses
@@ -95,7 +95,7 @@ def load_packed(path):
 def engine_from(tensors, meta):
     """Engine from the tensors and the metadata of a packed file; every tensor must be used."""
     version = parse(meta, "spec_version")
-    if version != SPEC_VERSION:
+    if type(version) is not int or version != SPEC_VERSION:
         raise UnsupportedError("metadata", "spec_version", SPEC_VERSION, version)
     config = config_from_dict(parse(meta, "config"))
     quant = dataclass_from_dict(QuantConfig, parse(meta, "quant"))
@@ -133,7 +133,10 @@ def take_linear(tensors, name, role, config, quant):
 def take_weight(tensors, name, bits, n, k):
     """Planes or int8 codes of a layer."""
     if bits == 8:
-        return take(tensors, f"{name}.int8", np.int8, (n, k))
+        codes = take(tensors, f"{name}.int8", np.int8, (n, k))
+        if (codes == -128).any():
+            raise BadInputError(name, "8-bit codes", "-127 to 127 (N1)", -128)
+        return codes
     if f"{name}.base3" in tensors:
         stream = take(tensors, f"{name}.base3", np.uint8, (-(-n * k // 5),))
         with located(name):
@@ -168,12 +171,9 @@ def take(tensors, name, dtype, shape):
 
 def parse(meta, key):
     """One JSON entry of the metadata."""
-    try:
-        return json.loads(meta[key])
-    except KeyError:
-        raise BadInputError("metadata", "entry", key, "none") from None
-    except (ValueError, RecursionError):
-        raise BadInputError("metadata", key, "JSON", repr(meta[key][:40])) from None
+    if key not in meta:
+        raise BadInputError("metadata", "entry", key, "none")
+    return safetensors.parse_json(f"metadata {key!r}", meta[key].encode())
 
 
 def check_labels(labels, num_classes):

@@ -95,8 +95,9 @@ def check_finite(name, value):
 
 def check_linear(linear, quant_config):
     """The bounds under which int32 accumulators are exact (N6, N7)."""
-    if linear.k > K_MAX:
-        raise BadInputError(linear.name, "inputs of a dot product", f"at most {K_MAX}", linear.k)
+    k_max = K_MAX if linear.bits == 2 else K_MAX - 1  # 2^17 products of -128 and -128 would be 2^31
+    if linear.k > k_max:
+        raise BadInputError(linear.name, "inputs of a dot product", f"at most {k_max}", linear.k)
     if quant_config.act_quantizer == "minmax":
         reach = np.abs(linear.codes().astype(np.int64)).sum(axis=1).max(initial=0) * ((1 << linear.act_bits) - 1)
         if reach >= 1 << 31:

@@ -1,5 +1,6 @@
 """Constants of the numeric rules N1-N14: rounding, clamps, masks, and what bounds them.
 
+The rules themselves are written down in tests/vectors/SPEC.md, completely enough for a port without this code.
 Rounding is IEEE-754 round-half-to-even everywhere: ``np.rint`` in Python, ``rint`` under FE_TONEAREST in C.
 """
 
