@@ -22,13 +22,15 @@ $(STAMP): pyproject.toml setup.py $(wildcard csrc/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "refvit needs Python >= 3.10")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@$(VENV)/bin/python -c 'import refvit._kernels' 2>/dev/null || \
+	    echo "refvit: the C kernels were not compiled (CC=$(CC)): everything works, but slowly, in NumPy" >&2
 	touch $@
 
 demo: setup ## Run the main job; WEIGHTS=file IMAGES="folder picture ..." classifies real pictures
 	$(VENV)/bin/python tools/demo.py $(DEMO_ARGS)
 
 test: setup ## Run the tests
-	$(VENV)/bin/python -m pytest -q tests
+	$(VENV)/bin/python -m pytest -q -rs tests
 
 lint-c: ## Compile the kernels with every compiler present (gcc, clang), warnings being errors
 	@test -n "$(C_COMPILERS)" || { echo "lint-c needs gcc or clang"; exit 1; }

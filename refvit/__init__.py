@@ -1,32 +1,36 @@
 """refvit: TerViT (arXiv 2201.08050) in NumPy and C. Start reading at ternary.py."""
 
-from . import kernels
-from .bitplanes import pack_planes
-from .config import MODELS, QuantConfig, SwinConfig, ViTConfig
-from .engine import Engine, pack
-from .errors import BadInputError, RefvitError, UnsupportedError, UsageError
-from .model import Model, create_model
-from .ternary import dequantize, ternarize
-from .weights import load_model
+import importlib
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "MODELS",
-    "BadInputError",
-    "Engine",
-    "Model",
-    "QuantConfig",
-    "RefvitError",
-    "SwinConfig",
-    "UnsupportedError",
-    "UsageError",
-    "ViTConfig",
-    "create_model",
-    "dequantize",
-    "kernels",
-    "load_model",
-    "pack",
-    "pack_planes",
-    "ternarize",
-]
+_HOMES = {  # public name -> its module; loaded when first asked for, so that the command line can answer an interruption
+    "MODELS": "config",
+    "BadInputError": "errors",
+    "Engine": "engine",
+    "Model": "model",
+    "QuantConfig": "config",
+    "RefvitError": "errors",
+    "SwinConfig": "config",
+    "UnsupportedError": "errors",
+    "UsageError": "errors",
+    "ViTConfig": "config",
+    "create_model": "model",
+    "dequantize": "ternary",
+    "load_model": "weights",
+    "pack": "engine",
+    "pack_planes": "bitplanes",
+    "ternarize": "ternary",
+}
+_MODULES = ("config", "kernels")
+
+__all__ = [*_HOMES, "kernels"]
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return value

@@ -1,10 +1,11 @@
 """What each verb of the command line does. A command returns its exit code, or None for 0."""
 
+import contextlib
 import dataclasses
+import difflib
 import json
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -12,26 +13,25 @@ from PIL import Image
 from . import calibrate as calibration
 from . import evaluate as evaluation
 from . import kernels, safetensors
-from . import train as training
 from .config import MODELS, QuantConfig, config_to_dict, model_config
 from .engine import Engine, pack as pack_model
 from .errors import BadInputError, UsageError
-from .files import atomic_write
-from .imagefolder import EXTENSIONS
+from .files import atomic_write, check_writable
+from .imagefolder import find_pictures, listing
 from .info import file_sha256, model_info
 from .model import create_model
 from .preprocess import crop, default_preprocess, normalise
 from .progress import Progress
-from .recipe import read_recipe
-from .run import Run
-from .runreport import run_page
 from .weights import load_model, save_model
+
+MERGE_EXCLUDES = (
+    "name", "img_size", "seed", "out", "limit", "shard", "class_order", "batch_size", "threads", "backend"
+)  # fmt: skip
+ACT_SWITCHES = ("act_bits", "act_quantizer", "act_scale", "attention")
 
 
 def classify(args):
     """Top-k classes of each picture."""
-    if args.k < 1:
-        raise UsageError("classify", "-k", "at least 1", args.k)
     model = open_model(args)
     results = []
     for path in args.pictures:
@@ -65,44 +65,50 @@ def evaluate(args):
     if args.merge:
         if args.model:
             raise UsageError("eval", "--merge", "no MODEL and FOLDER", args.model)
+        refuse(args, "with --merge", MERGE_EXCLUDES)
         result = evaluation.merge(args.merge)
     else:
-        if not args.folder:
-            raise UsageError("eval", "arguments", "MODEL FOLDER, or --merge FILE...", args.model or "none")
-        model = open_model(args)
-        result = evaluation.run(
-            model,
-            args.folder,
-            order_file=args.class_order,
-            out=args.out,
-            model_id=model_id(args, model),
-            limit=args.limit,
-            shard=evaluation.parse_shard(args.shard),
-            batch_size=args.batch_size,
-            progress=sys.stderr,
-        )
+        result = evaluate_folder(args)
     if args.json:
         print_json(result)
     else:
         print(f"Top-1 {100 * result['top1']:.2f} %  Top-5 {100 * result['top5']:.2f} %  {result['images']} pictures")
 
 
+def evaluate_folder(args):
+    """The numbers of one run."""
+    if not args.folder:
+        raise UsageError("eval", "arguments", "MODEL FOLDER, or --merge FILE...", args.model or "none")
+    shard = (1, 1) if args.shard is None else evaluation.parse_shard(args.shard)
+    listing(args.folder)  # before the model, which takes longer
+    model = open_model(args)
+    return evaluation.run(
+        model,
+        args.folder,
+        order_file=args.class_order,
+        out=args.out,
+        model_id=model_id(args, model),
+        limit=args.limit,
+        shard=shard,
+        batch_size=args.batch_size or 8,
+        progress=sys.stderr,
+    )
+
+
 def model_id(args, model):
     """What names a model in the file of an evaluation: its configuration, its bits, and the hash of its file."""
     quant = None if model.quant is None else dataclasses.asdict(model.quant)
-    where = {"seed": args.seed} if not os.path.exists(args.model) else {"sha256": file_sha256(args.model)}
+    where = {"sha256": file_sha256(args.model)} if os.path.exists(args.model) else {"seed": args.seed or 0}
     return {"config": config_to_dict(model.config), "quant": quant, **where}
 
 
 def calibrate(args):
     """Ranges of the layers' inputs on a folder of pictures."""
-    model = open_float_model(args, "calibrate")
-    if args.weight_bits < 32:
-        model = model.with_quant(QuantConfig(weight_bits=args.weight_bits))
-    paths = sorted(p for p in Path(args.folder).rglob("*") if p.suffix.lower() in EXTENSIONS)
-    if not paths:
-        raise BadInputError(args.folder, "pictures", "at least one " + " ".join(EXTENSIONS), "none")
-    paths = evaluation.spread(paths, args.limit)
+    check_writable(args.out, args.force)
+    calibration.check_percentile(args.percentile)
+    quant = QuantConfig(**switches(args, calibration.WEIGHT_SWITCHES))
+    paths = evaluation.spread(find_pictures(args.folder), args.limit)
+    model = open_float_model(args).with_quant(quant)
     meter = Progress(sys.stderr, "calibrate", len(paths))
     batches = (normalise(crop(p, model.preprocess), model.preprocess) for p in counted(paths, meter))
     ranges = calibration.calibrate(model, batches, args.percentile)
@@ -120,43 +126,30 @@ def counted(paths, meter):
 
 def pack(args):
     """Float checkpoint -> packed file."""
-    model = open_float_model(args, "pack")
-    quant = QuantConfig(
-        threshold=args.threshold if args.threshold == "optimal" else parse_threshold(args.threshold),
-        **{field: getattr(args, field) for field in PACK_FIELDS},
-    )
-    if quant.act_scale == "static" and not args.calibration:
+    check_writable(args.out, args.force)
+    quant = QuantConfig(**switches(args, calibration.WEIGHT_SWITCHES + ACT_SWITCHES))
+    if quant.act_scale != "static":
+        refuse(args, "without --act-scale static", ("calibration",))
+    elif args.calibration is None:
         raise UsageError("pack", "--act-scale static", "--calibration FILE", "none", "refvit calibrate")
-    ranges = calibration.load_ranges(args.calibration, model.config) if args.calibration else None
-    engine = pack_model(model.with_quant(quant, ranges))
-    engine.save(args.out, coding=args.coding, force=args.force)
+    model = open_float_model(args).with_quant(quant)
+    if args.calibration is not None:
+        model = model.with_quant(quant, calibration.load_ranges(args.calibration, model))
+    pack_model(model).save(args.out, coding=args.coding, force=args.force)
     size = os.path.getsize(args.out)
     summary = {"out": args.out, "bytes": size, "model": model.config.name, "coding": args.coding}
-    print_summary(args, summary, f"{args.out}: {model.config.name}, W{quant.weight_bits}A{quant.act_bits}, {size:,} bytes")
+    form = f"W{quant.weight_bits}A{quant.act_bits}"
+    print_summary(args, summary, f"{args.out}: {model.config.name}, {form}, {size:,} bytes")
 
 
-PACK_FIELDS = (
-    "weight_bits",
-    "act_bits",
-    "granularity",
-    "scale",
-    "act_quantizer",
-    "act_scale",
-    "attention",
-    "patch_bits",
-    "head_bits",
-)
-
-
-def parse_threshold(text):
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError("pack", "--threshold", 'a number or "optimal"', repr(text)) from None
+def switches(args, names):
+    """The arguments that are fields of QuantConfig."""
+    return {name: getattr(args, name) for name in names}
 
 
 def unpack(args):
     """Packed file -> float checkpoint."""
+    check_writable(args.out, args.force)
     engine = load_model(args.model)
     if not isinstance(engine, Engine):
         raise BadInputError(args.model, "format", "a packed file", "a float checkpoint")
@@ -179,35 +172,35 @@ def info(args):
         print(f"{row['name']:34} {shape:>18} {bits:>6} {row['bytes']:10,} {row['sparsity']:7.3f}  {row['sha256'][:16]}")
     for group in ("bytes", "accountings"):
         for name, count in result.get(group, {}).items():
-            print(f"{group:12} {name:18} {count:>13,}  {count / 1e6:9.3f} MB")
+            print(f"{group:12} {name:18} {count:>13,}  {count / 1e6:9.3f} MB  {result['meanings'][name]}")
     if "file" in result:
         print(f"file         {result['file']['bytes']:,} bytes  sha256 {result['file']['sha256']}")
 
 
 def preprocess(args):
     """Pictures -> integer pixels, and the normalised input."""
+    is_png = args.out.lower().endswith(".png")
+    if not is_png and not args.out.lower().endswith(".safetensors"):
+        raise UsageError("preprocess", "--out", "a name that ends in .png or .safetensors", args.out)
+    if is_png and len(args.pictures) != 1:
+        raise UsageError("preprocess", "a .png holds", "one picture", len(args.pictures), "-o FILE.safetensors")
+    check_writable(args.out, args.force)
     config = preprocessing_of(args)
     pixels = np.stack([crop(path, config) for path in args.pictures])
-    if args.out.lower().endswith(".png"):
-        if len(pixels) != 1:
-            raise UsageError("preprocess", "a .png holds", "one picture", len(pixels), "-o FILE.safetensors")
+    if is_png:
         with atomic_write(args.out, args.force) as file:
             Image.fromarray(pixels[0]).save(file, "PNG")
-    elif args.out.lower().endswith(".safetensors"):
+    else:
         tensors = {"pixels": pixels, "x": normalise(pixels, config)}
         safetensors.write(args.out, tensors, {"preprocess": json.dumps(config.to_dict())}, force=args.force)
-    else:
-        raise UsageError("preprocess", "--out", "a name that ends in .png or .safetensors", args.out)
     summary = {"out": args.out, "pictures": len(pixels), "preprocess": config.to_dict()}
-    print_summary(args, summary, f"{args.out}: {len(pixels)} x {config.img_size} x {config.img_size}, mode {config.mode}")
+    size = f"{config.img_size} x {config.img_size}"
+    print_summary(args, summary, f"{args.out}: {len(pixels)} x {size}, mode {config.mode}")
 
 
 def preprocessing_of(args):
     """Of a file's model, or a registered name's (no weights are made for that)."""
-    if args.model in MODELS and not os.path.exists(args.model):
-        size = {} if args.img_size is None else {"img_size": args.img_size}
-        return default_preprocess(model_config(args.model, **size))
-    return open_model(args).preprocess
+    return default_preprocess(named_config(args)) if is_name(args) else open_model(args).preprocess
 
 
 def backends(args):
@@ -225,20 +218,43 @@ def open_model(args):
     if getattr(args, "threads", None) is not None:
         kernels.set_threads(args.threads)
     if getattr(args, "backend", None) is not None:
-        kernels.check_backend(args.backend)
-        os.environ["REFVIT_BACKEND"] = args.backend
-    if args.model in MODELS and not os.path.exists(args.model):
-        size = {} if args.img_size is None else {"img_size": args.img_size}
-        print(f"refvit: {args.model} with seeded random weights (seed {args.seed})", file=sys.stderr)
-        return create_model(args.model, seed=args.seed, **size)
-    return load_model(args.model, name=args.name, img_size=args.img_size)
+        kernels.set_backend(args.backend)
+    if not is_name(args):
+        return load_model(args.model, name=args.name, img_size=args.img_size)
+    config, seed = named_config(args), args.seed or 0
+    print(f"refvit: {args.model} with seeded random weights (seed {seed})", file=sys.stderr)
+    return create_model(args.model, seed=seed, img_size=config.img_size)
 
 
-def open_float_model(args, verb):
+def is_name(args):
+    """Whether MODEL is a registered name, else it is a file. Options that mean nothing for it are refused."""
+    if os.path.exists(args.model):
+        refuse(args, "with a file", ("seed",))
+        return False
+    if args.model not in MODELS:
+        near = ", ".join(difflib.get_close_matches(args.model, MODELS, 3, 0.45))  # "swin_tiny" reaches 0.49
+        raise BadInputError(args.model, "no such file, and no registered name", hint=near or None)
+    refuse(args, "with a registered name", ("name",))
+    return True
+
+
+def named_config(args):
+    """Configuration of a registered name."""
+    return model_config(args.model, **({} if args.img_size is None else {"img_size": args.img_size}))
+
+
+def open_float_model(args):
     model = open_model(args)
     if isinstance(model, Engine):
-        raise BadInputError(args.model, verb, "a float checkpoint", "a packed file", "refvit unpack first")
+        raise BadInputError(args.model, args.verb, "a float checkpoint", "a packed file", "refvit unpack first")
     return model
+
+
+def refuse(args, when, options):
+    """Raise UsageError for the first of these options that is given: it would silently do nothing."""
+    for option in options:
+        if getattr(args, option) is not None:
+            raise UsageError(args.verb, f"--{option.replace('_', '-')} means nothing {when}")
 
 
 def print_summary(args, summary, text):
@@ -247,27 +263,3 @@ def print_summary(args, summary, text):
 
 def print_json(result):
     print(json.dumps(result))
-
-
-def train(args):
-    """Train a recipe's stages, or go on with a run."""
-    if args.threads is not None:
-        kernels.set_threads(args.threads)
-    recipe = None
-    if not args.resume:
-        recipe = read_recipe(args.recipe)
-        changes = {k: v for k, v in (("seed", args.seed), ("init", args.init)) if v is not None}
-        recipe = dataclasses.replace(recipe, **changes)
-        if args.stages:
-            recipe = recipe.only(args.stages.split(","))
-    run = Run(args.out, recipe, args.data, progress=sys.stderr)
-    result = training.train(run)
-    print_summary(args, {"run": args.out, **result}, f"{args.out}: {training.describe(result)}")
-
-
-def report(args):
-    """The page of a training run."""
-    text = run_page(args.run_folder, args.data, args.pictures, args.grid, args.reach, args.layer, sys.stderr)
-    with atomic_write(args.out, args.force) as file:
-        file.write(text.encode())
-    print_summary(args, {"out": args.out, "bytes": len(text.encode())}, f"{args.out}: {len(text.encode()):,} bytes")

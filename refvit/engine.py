@@ -30,6 +30,9 @@ class Engine:
         self.config, self.quant, self.linears, self.params = config, quant, linears, params
         self.preprocess, self.labels, self.backend = preprocess, labels, backend
 
+    def __repr__(self):
+        return f"Engine({self.config.name!r}, quant={self.quant})"
+
     def __call__(self, x):
         """Logits of normalised pictures.  x float32 [B, 3, H, W] -> float32 [B, classes]"""
         return self.forward(x)

@@ -42,7 +42,7 @@ def evaluate(model, folder, out=None, model_id=None, limit=None, shard=(1, 1), b
     workers     threads that decode
     progress    text stream for rate and remaining time, None: silent
 
-    A picture that cannot be read stops the run with BadInputError naming it; what was done stays in ``out``. Raises
+    A picture that cannot be read stops the run with BadInputError naming it; all before it stays in ``out``. Raises
     UsageError for wrong arguments, BadInputError for a file ``out`` of another run and for NaN logits.
     """
     _check_options(out, model_id, limit, shard, batch_size, workers, len(folder))
@@ -78,8 +78,8 @@ def merge(paths):
         header, lines, _ = records.read(path)
         index, of = header.pop("shard")
         first = first or (path, of, header)
-        if (of, header) != first[1:]:
-            raise BadInputError(path, f"belongs to another run than {first[0]}")
+        if odd := records.differences({"shards": first[1], **first[2]}, {"shards": of, **header}):
+            raise BadInputError(path, f"belongs to another run than {first[0]}", f"the same {odd}", "others")
         if index in parts:
             raise BadInputError(path, f"shard {index}/{of} again, after {parts[index][0]}")
         parts[index] = (path, lines)
@@ -139,15 +139,24 @@ def _decoded(folder, pictures, cfg, batch_size, workers):
                 batch = pictures[i : i + batch_size]
                 waiting.append((batch, [pool.submit(crop, folder.path(path), cfg) for path, _ in batch]))
                 if len(waiting) > AHEAD:
-                    yield _collect(*waiting.popleft())
+                    yield from _collect(*waiting.popleft())
             while waiting:
-                yield _collect(*waiting.popleft())
+                yield from _collect(*waiting.popleft())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _collect(batch, futures):
-    return batch, np.stack([future.result() for future in futures])
+    """Yield a batch; where a picture of it cannot be read, those before it, and then raise."""
+    decoded = []
+    try:
+        for future in futures:
+            decoded.append(future.result())
+    except BadInputError:
+        if decoded:
+            yield batch[: len(decoded)], np.stack(decoded)
+        raise
+    yield batch, np.stack(decoded)
 
 
 def _classify(model, folder, batch, u8):

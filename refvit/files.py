@@ -80,6 +80,16 @@ def atomic_write(path, force=False):
             os.unlink(temporary)
 
 
+class _GivenUp(Exception):
+    """Ends a trial."""
+
+
+def check_writable(path, force=False):
+    """Begin to write a file and give it up: what cannot be written is told before the work. Errors as ``atomic_write``."""
+    with contextlib.suppress(_GivenUp), atomic_write(path, force):
+        raise _GivenUp
+
+
 def _check_target(path, name, force):
     if os.path.exists(path) and not os.path.isfile(path) or not name or "\0" in path:
         raise BadInputError(path, "cannot be written", "a file name", "a folder, a device or no name")

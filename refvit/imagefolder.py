@@ -1,4 +1,4 @@
-"""A folder with one folder of pictures a class -> the list of (picture, class index)."""
+"""Folders of pictures: one folder a class -> the list of (picture, class index); any folder -> its pictures."""
 
 import collections
 import os
@@ -9,6 +9,33 @@ from .labels import imagenet_wnids
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".webp")  # of any case
 ORDER_FILE_LIMIT = 1 << 24  # bytes
+
+
+def listing(folder):
+    """Names in a folder, sorted as strings, without the hidden ones. Raises BadInputError where it cannot be read."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise BadInputError(folder, f"cannot be listed: {getattr(error, 'strerror', error)}") from None
+
+
+def find_pictures(root):
+    """Paths of the pictures in a folder and its sub-folders, sorted as strings; hidden ones are passed over.
+
+    Raises BadInputError for a folder that cannot be read, and where there is no picture at all.
+    """
+    folders, seen, found = [os.fspath(root)], set(), []
+    while folders:
+        folder = folders.pop()
+        if os.path.realpath(folder) in seen:  # a link may lead back up
+            continue
+        seen.add(os.path.realpath(folder))
+        paths = [os.path.join(folder, name) for name in listing(folder)]
+        folders += filter(os.path.isdir, paths)
+        found += [path for path in paths if _is_picture(path) and not os.path.isdir(path)]
+    if not found:
+        raise BadInputError(root, "no pictures", f"files with {', '.join(EXTENSIONS)}", "none")
+    return sorted(found)
 
 
 class ImageFolder:
@@ -49,7 +76,7 @@ class ImageFolder:
         return os.path.join(self.root, name)
 
     def _class_folders(self):
-        entries = _listing(self.root)
+        entries = listing(self.root)
         loose = [name for name in entries if _is_picture(name) and not os.path.isdir(self.path(name))]
         if loose:
             raise BadInputError(self.root, "pictures outside of a class folder", "one folder of pictures a class",
@@ -60,7 +87,7 @@ class ImageFolder:
         return folders
 
     def _pictures(self, folder):
-        return [name for name in _listing(self.path(folder)) if _is_picture(name)]
+        return [name for name in listing(self.path(folder)) if _is_picture(name)]
 
     def _recognise(self, folders, known, num_classes):
         if not known.keys().isdisjoint(folders):
@@ -97,14 +124,6 @@ def _read_order(path, num_classes):
     if repeated:
         raise BadInputError(path, "order file", "each folder name once", f"{_few(repeated)} repeated")
     return {name: i for i, name in enumerate(lines)}
-
-
-def _listing(folder):
-    """Names in a folder, sorted as strings, without the hidden ones."""
-    try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError as error:
-        raise BadInputError(folder, f"cannot be listed: {error.strerror}") from None
 
 
 def _is_picture(name):

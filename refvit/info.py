@@ -12,6 +12,18 @@ import numpy as np
 from .config import linear_roles, param_count
 from .files import open_input
 
+MEANINGS = {  # of what is counted, a phrase each
+    "ternary_planes": "ternary weights in memory: two bit-planes, rows padded to 64 bits",
+    "base3_codes": "the same weights in a base-3 file: 1.6 bit each",
+    "int8_codes": "8-bit weights",
+    "scales": "float32, one for each output channel of the linear layers",
+    "biases": "float32, of the linear layers",
+    "float_parameters": "float32: norms, tokens, position tables, gains",
+    "float32": "every parameter in float32",
+    "paper": "block and patch-merging weights at 2 bit, all else at 8 bit, no scales: 13.1 MB for Swin-S",
+    "complete": "the same weights at 1.6 bit, patch embedding and head weights at 8 bit, all else and scales float32",
+}
+
 
 def model_info(model, path=None):
     """A JSON-ready description of a Model or an Engine: config, per-layer rows, totals by group."""
@@ -26,6 +38,7 @@ def model_info(model, path=None):
     }
     if packed:
         info["bytes"] = byte_groups(model)
+    info["meanings"] = {name: MEANINGS[name] for name in (*info.get("bytes", {}), *info["accountings"])}
     if path is not None:
         info["file"] = {"path": str(path), "bytes": os.path.getsize(path), "sha256": file_sha256(path)}
     return info
@@ -92,7 +105,8 @@ def accountings(config):
 
     paper     linears of the blocks and of patch merging at 2 bit, every other parameter at 8 bit, scales not counted:
               the simplest accounting that gives the paper's 13.1 MB for Swin-S
-    complete  the same linears at 1.6 bit (base 3), patch embedding and head weights at 8 bit, all else, scales too, float32
+    complete  the same linears at 1.6 bit (base 3), patch embedding and head weights at 8 bit, all else, scales too,
+              float32
     """
     shapes, roles = config.param_shapes(), linear_roles(config)
     block = [math.prod(shapes[f"{n}.weight"]) for n, role in roles.items() if role == "block"]

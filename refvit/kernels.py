@@ -30,6 +30,7 @@ SMALL_PRODUCT = 1 << 24  # multiplications below which a second thread costs mor
 SMALL_ROWS = 1 << 16  # the same for elements of float rows
 
 _BEST = lib.refvit_init() if lib else NUMPY
+_chosen = None  # set by set_backend; else the environment or the machine decides
 _CTYPES = {np.dtype(t): f"{t}_t[]" for t in ("int8", "int32", "uint64")} | {np.dtype("float32"): "float[]"}
 
 
@@ -257,9 +258,16 @@ def _usable():
     return [name for name, level in LEVELS.items() if level <= _BEST]
 
 
+def set_backend(name):
+    """Use a backend from now on, where a call names none. Raises UsageError as ``check_backend``."""
+    global _chosen
+    _chosen = check_backend(name)
+
+
 def level_of(backend=None):
-    """Level of the backend named, or forced by REFVIT_BACKEND, or best."""
-    name = backend if backend is not None else os.environ.get("REFVIT_BACKEND")
+    """Level of the backend named, or set, or forced by REFVIT_BACKEND, or best."""
+    asked = backend, _chosen, os.environ.get("REFVIT_BACKEND")
+    name = next((name for name in asked if name is not None), None)
     return _BEST if name is None else LEVELS[check_backend(name)]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .config import QuantConfig, model_config
+from .config import QuantConfig, model_config, param_count
 from .errors import BadInputError, UsageError
 from .passes import Pass
 from .preprocess import default_preprocess, normalise
@@ -30,6 +30,9 @@ class Model:
         self.preprocess = preprocess or default_preprocess(config)
         self.labels = labels
         check_params(config, params)
+
+    def __repr__(self):
+        return f"Model({self.config.name!r}, {param_count(self.config):,} parameters, quant={self.quant})"
 
     def __call__(self, x):
         """Logits of normalised pictures.  x float32 [B, 3, H, W] -> float32 [B, classes]"""

@@ -15,6 +15,7 @@ from .files import atomic_write, open_input
 
 VERSION = 1
 MAX_LINE = 1 << 16  # bytes; more is not such a file
+NAMED = 4  # so many differences are named in an error
 
 
 def make_header(model_id, preprocess, pictures, shard):
@@ -58,10 +59,8 @@ def start(path, header, pictures):
             file.write(_line(header))
         return []
     found, records, end = read(path)
-    for key, value in json.loads(_line(header)).items():
-        if found[key] != value:
-            raise BadInputError(path, f"belongs to another run, its {key!r} differs", value, found[key],
-                                "another file name")
+    if odd := differences(json.loads(_line(header)), found):
+        raise BadInputError(path, "belongs to another run", f"the same {odd}", "others", "another file name")
     for number, (record, picture) in enumerate(zip(records, pictures), 2):
         if (record["path"], record["target"]) != picture:
             raise BadInputError(path, f"line {number}", picture, (record["path"], record["target"]))
@@ -70,6 +69,19 @@ def start(path, header, pictures):
     except OSError as error:
         raise BadInputError(path, f"cannot be written: {error.strerror}") from None
     return records
+
+
+def differences(a, b):
+    """Names of what differs between two headers, as "model.sha256, preprocess.mode"; empty where nothing does."""
+    names = _differing(a, b, "")
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def _differing(a, b, name):
+    if not (isinstance(a, dict) and isinstance(b, dict)):
+        return [] if a == b else [name]
+    keys = [*a, *(key for key in b if key not in a)]
+    return [n for key in keys for n in _differing(a.get(key, ...), b.get(key, ...), f"{name}.{key}".lstrip("."))]
 
 
 def append(path, records):

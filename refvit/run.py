@@ -192,7 +192,8 @@ class Run:
         tensors, meta = safetensors.read(self.last_path)
         if meta.get("format") != FORMAT:
             raise BadInputError(self.last_path, "format", FORMAT, repr(meta.get("format")))
-        self.position = dataclass_from_dict(Position, json.loads(meta["position"]))
+        position = safetensors.parse_json(f"{self.last_path}: position", meta.get("position", "").encode())
+        self.position = dataclass_from_dict(Position, position)
         groups = {g: {n[len(g) + 1 :]: v for n, v in tensors.items() if n.startswith(f"{g}.")} for g in GROUPS}
         for n, p in self.model.params.items():
             if n not in groups["param"] or groups["param"][n].shape != p.shape:

@@ -1,8 +1,8 @@
 """The page of a training run: curves, the loss around the model of each stage, weights and thresholds of one layer."""
 
-import json
 from pathlib import Path
 
+from . import safetensors
 from .config import linear_roles
 from .dataset import open_dataset, subset
 from .errors import BadInputError, UsageError
@@ -26,8 +26,12 @@ def run_page(folder, data, pictures, grid, reach, layer, progress):
         raise UsageError("report", "--grid", "an odd number of at least 3", grid)
     recipe = read_recipe(folder / "recipe.json")
     models = stage_models(folder, recipe)
-    lines = [json.loads(line) for line in read_bytes(folder / "log.jsonl").splitlines()]
-    sections = [("Training", curves_section(lines))]
+    quantized = [name for name, model in models.items() if model.quant is not None and model.quant.weight_bits == 2]
+    if quantized:
+        layer = layer or middle_layer(models[quantized[-1]])
+        if layer not in linear_roles(models[quantized[-1]].config):
+            raise UsageError("report", "--layer", f"a linear layer, as {middle_layer(models[quantized[-1]])}", repr(layer))
+    sections = [("Training", curves_section(read_log(folder / "log.jsonl")))]
     if data is not None:
         x, targets = some_pictures(next(iter(models.values())), data, pictures, recipe.data_seed)
         meter = Progress(progress, "loss surfaces", grid * grid * len(models))
@@ -35,15 +39,16 @@ def run_page(folder, data, pictures, grid, reach, layer, progress):
         for i, (name, model) in enumerate(models.items()):
             surfaces[name] = loss_surface(model, x, targets, grid, reach, recipe.seed, Offset(meter, i * grid * grid))
         sections.append(("Loss around each stage's model", surface_section(surfaces, reach)))
-    quantized = [name for name, model in models.items() if model.quant is not None and model.quant.weight_bits == 2]
     if quantized:
         model = models[quantized[-1]]
-        layer = layer or middle_layer(model)
-        if layer not in linear_roles(model.config):
-            raise UsageError("report", "--layer", f"a linear layer, as {middle_layer(model)}", repr(layer))
         w = model.params[f"{layer}.weight"]
         sections.append((f"Weights after stage {quantized[-1]}", weights_section(layer, w.reshape(len(w), -1), model.quant)))
     return page(f"Run {folder.resolve().name}", sections)
+
+
+def read_log(path):
+    """The records of log.jsonl."""
+    return [safetensors.parse_json(f"{path}: line {i}", line) for i, line in enumerate(read_bytes(path).splitlines(), 1)]
 
 
 def stage_models(folder, recipe):

@@ -12,7 +12,7 @@ from PIL import Image
 from refvit import records
 from refvit.errors import BadInputError, UsageError
 from refvit.evaluate import evaluate, merge, parse_shard, run, spread, summary, top_k
-from refvit.imagefolder import ImageFolder
+from refvit.imagefolder import ImageFolder, find_pictures
 from refvit.preprocess import PreprocessConfig, crop
 from refvit.progress import Progress
 
@@ -141,7 +141,7 @@ def test_incomplete_merges_say_what_is_missing(folder, tmp_path):
     with pytest.raises(BadInputError, match="3.jsonl: unfinished shard; expected 9 pictures, got 8"):
         merge([a, b, c])
     start(folder, a.with_name("other.jsonl"), shard=(3, 4))
-    with pytest.raises(BadInputError, match="other.jsonl: belongs to another run"):
+    with pytest.raises(BadInputError, match="other.jsonl: .* the same shards, got others"):
         merge([a, b, a.with_name("other.jsonl")])
     with pytest.raises(UsageError):
         merge([])
@@ -168,9 +168,19 @@ def test_the_file_of_another_run_is_refused_and_kept(folder, tmp_path, change):
         folder.samples = folder.samples[::-1]
     else:
         options = {"limit": {"limit": 5}, "shard": {"shard": (1, 2)}}[change]
-    with pytest.raises(BadInputError, match="belongs to another run"):
+    with pytest.raises(BadInputError) as caught:
         evaluate(model, folder, out=out, model_id=model_id, **options)
+    same = {"model": "model.weight_bits", "preprocess": "preprocess.mode", "limit": "images, listing"}.get(change)
+    same = same or {"shard": "shard", "folder": "listing"}[change]
+    wanted = f"belongs to another run; expected the same {same}, got others; try another file name"
+    assert str(caught.value) == f"{out}: {wanted}"
     assert out.read_bytes() == before
+
+
+def test_differences_name_the_odd_keys_alone():
+    assert records.differences({"a": {"b": 1, "c": [1]}, "d": None}, {"d": None, "a": {"c": [1], "b": 1}}) == ""
+    assert records.differences({"a": {"b": None}, "c": 1}, {"a": {}, "c": {"d": 1}, "e": None}) == "a.b, c, e"
+    assert records.differences(dict.fromkeys("abcdef", 1), dict.fromkeys("abcdef", 2)) == "a, b, c, d and 2 more"
 
 
 DAMAGE = {
@@ -218,15 +228,33 @@ def test_a_limit_is_spread_over_the_classes(folder):
     assert evaluate(Linear(), folder, limit=7)["images"] == 7
 
 
-def test_an_unreadable_picture_stops_the_run_and_keeps_what_was_done(tmp_path):
-    for name in "abc":
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
+def test_an_unreadable_picture_stops_the_run_and_keeps_all_before_it(tmp_path, batch_size):
+    for name in "abcd":
         (tmp_path / name).mkdir()
         Image.new("RGB", (9, 9)).save(tmp_path / name / "1.png")
-    (tmp_path / "b" / "1.png").write_text("text")
-    model, out = Linear(), tmp_path / "out.jsonl"
-    with pytest.raises(BadInputError, match="b/1.png"):
-        evaluate(model, ImageFolder(tmp_path, None, 3), out=out, model_id=MODEL_ID, batch_size=1)
-    assert [json.loads(line)["path"] for line in out.read_text().splitlines()[1:]] == ["a/1.png"]
+    (tmp_path / "c" / "1.png").write_text("text")
+    model, out, folder = Linear(), tmp_path / "out.jsonl", ImageFolder(tmp_path, None, 4)
+    for _ in range(2):  # the second time nothing is left to do before the damaged picture
+        with pytest.raises(BadInputError, match="c/1.png"):
+            evaluate(model, folder, out=out, model_id=MODEL_ID, batch_size=batch_size)
+        paths = [json.loads(line)["path"] for line in out.read_text().splitlines()[1:]]
+        assert paths == ["a/1.png", "b/1.png"] and model.images == 2
+
+
+def test_pictures_are_found_in_all_sub_folders_but_not_hidden_ones(tmp_path):
+    hidden = [".git/x.png", "b/._2.png"]
+    for name in ("b/2.png", "b/10.JPEG", "b/c/1.webp", "a.ppm", "b/notes.txt", "d.png/3.pgm", *hidden):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "b" / "up").symlink_to(tmp_path)  # a loop
+    expected = ["a.ppm", "b/10.JPEG", "b/2.png", "b/c/1.webp", "d.png/3.pgm"]
+    assert find_pictures(tmp_path) == [str(tmp_path / name) for name in expected]
+    with pytest.raises(BadInputError, match="none: cannot be listed"):
+        find_pictures(tmp_path / "none")
+    with pytest.raises(BadInputError, match="git: no pictures"):
+        (tmp_path / ".git" / "x.png").unlink()
+        find_pictures(tmp_path / ".git")
 
 
 def test_nan_logits_name_the_picture(folder):

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import refvit
-from refvit.imagefolder import EXTENSIONS
+from refvit.imagefolder import find_pictures
 from refvit.preprocess import crop
 
 FORMS = (("W8A8", refvit.QuantConfig(weight_bits=8)), ("W2A8", refvit.QuantConfig(weight_bits=2)))
@@ -66,15 +66,21 @@ def show(model, images):
 
 def show_backends(form, engine, pixels):
     """The same engine on every backend of this machine; True if all give one hash."""
-    size, seen = saved_size(engine), set()
+    size, hashes = saved_size(engine), {}
     for backend in refvit.kernels.backends():
         engine.backend = backend
-        ms, digest = timed(engine, pixels, 1 if backend == "numpy" else RUNS)
-        row(form, backend, size, ms, digest)
-        seen.add(digest)
+        ms, hashes[backend] = timed(engine, pixels, 1 if backend == "numpy" else RUNS)
+        row(form, backend, size, ms, hashes[backend])
     engine.backend = None
-    print(f"  {form}: {'the same bits on every backend' if len(seen) == 1 else 'BACKENDS DIFFER'}")
-    return len(seen) == 1
+    print(f"  {form}: {verdict(hashes)}")
+    return len(set(hashes.values())) == 1
+
+
+def verdict(hashes):
+    """What the hashes of the backends, a dict by name, show."""
+    if len(hashes) == 1:
+        return f"only {', '.join(hashes)} can be used here: nothing to compare"
+    return f"the same bits on {', '.join(hashes)}" if len(set(hashes.values())) == 1 else "BACKENDS DIFFER"
 
 
 def show_classes(form, model, names, pixels):
@@ -108,14 +114,8 @@ def saved_size(engine):
 
 
 def picture_paths(images):
-    """Pictures, and the pictures in folders, sorted."""
-    paths = []
-    for name in map(Path, images):
-        found = sorted(p for p in name.rglob("*") if p.suffix.lower() in EXTENSIONS) if name.is_dir() else [name]
-        if not found:
-            raise refvit.BadInputError(name, "pictures", "at least one", "none")
-        paths += found
-    return paths
+    """Pictures, and the pictures in folders."""
+    return [path for name in images for path in (find_pictures(name) if os.path.isdir(name) else [name])]
 
 
 def drawn(size):
