@@ -164,7 +164,7 @@ def test_a_run_can_be_stopped_after_some_updates(finished, recipe, data, tmp_pat
     assert files(out) == files(finished[0])
 
 
-@pytest.mark.parametrize("name", ["cifar10_vit", "imagenet_deit_small", "imagenet_swin_small"])
+@pytest.mark.parametrize("name", ["cifar10_vit", "cifar10_deit_tiny_96", "imagenet_deit_small", "imagenet_swin_small"])
 def test_committed_recipes_can_be_read(name):
     read_recipe(ROOT / "tools" / "recipes" / f"{name}.json")
 
