@@ -1,6 +1,6 @@
 /* The kernels of refvit: integer products of bit-planes and bytes, and float rows with a fixed order of roundings.
 
-   N1..N14 are the rules of refvit/rules.py. Kernels allocate nothing and print nothing; the
+   N1..N14 are the rules of tests/vectors/SPEC.md. Kernels allocate nothing and print nothing; the
    caller owns every buffer. Matrices are row-major without gaps. Each entry returns a status below.
    Letters: m rows of activations, n output channels, k elements of a dot product, words = ceil(k / 64). */
 #ifndef REFVIT_H
@@ -83,7 +83,7 @@ int refvit_erf(size_t count, const float *x, float *y);
 /* out [batch][m][n] = a [batch][m][k] times b [batch][n][k], products rounded, then 16 partial sums (N9). */
 int refvit_matmul16(size_t batch, size_t m, size_t n, size_t k, const float *a, const float *b, float *out);
 
-/* Training: twins, within rounding, of the NumPy pairs of refvit/layers.py; the quantizers and AdamW have their bits. */
+/* Training: twins, within rounding, of the NumPy pairs of refvit/layers.py; quantizers and optimizers have the bits. */
 
 /* y = x Phi(x) and slope = dy/dx. */
 int refvit_train_gelu(int backend, size_t count, const float *x, float *y, float *slope);
@@ -99,8 +99,8 @@ int refvit_train_layernorm_backward(int backend, size_t rows, size_t block, size
                                     const float *xhat, const float *rstd, const float *weight, float *dx, float *sums);
 
 /* Values of the codes of each row, passes: 1 where x was not clipped, clipped [rows]: whether a row has another.
-   shape: outer, inner, segments, length: outer x inner rows, each of segments runs of length floats. Strides, in floats,
-   are of the first three. s and zp [outer * inner], or NULL: each row's own (N4, N5). passes is laid out as y. */
+   shape: outer, inner, segments, length: outer x inner rows, each of segments runs of length floats. Strides are of the
+   first three, in floats. s and zp [outer * inner], or NULL: each row's own (N4, N5). passes is laid out as y. */
 int refvit_train_fake_quantize(int backend, const size_t *shape, const size_t *x_strides, const float *x, int bits,
                                int minmax, const float *s, const int32_t *zp, const size_t *y_strides, float *y,
                                uint8_t *passes, int32_t *clipped);
@@ -117,9 +117,16 @@ int refvit_train_products(int backend, const size_t *shape, const float *a, cons
                           const size_t *b_strides, float scale, const float *bias, const float *mask, size_t first,
                           size_t masks, float *out, const size_t *out_strides);
 
-/* m = m beta1 + rest1 g; v = v beta2 + rest2 (g g); p = p decay - rate m / (sqrt(v) / root + eps).
-   scalars: decay, beta1, rest1, beta2, rest2, rate, root, eps. */
+/* m = m beta1 + rest1 g; v = v beta2 + rest2 (g g); then AdamW: p = p decay - first m / (sqrt(v) / root + eps);
+   LAMB: u = (m / first) / (sqrt(v) / root + eps), and + decay p where decay > 0.
+   scalars: decay, beta1, rest1, beta2, rest2, first, root, eps. */
 int refvit_train_adamw(int backend, size_t count, const float *scalars, const float *g, float *p, float *m, float *v);
+int refvit_train_lamb(int backend, size_t count, const float *scalars, const float *g, const float *p, float *m,
+                      float *v, float *u);
+int refvit_train_sum_of_squares(int backend, size_t count, const float *x, double *sum);
+
+/* From now on freed memory stays with the process, for its next array; 0 where the C library has no such setting. */
+int refvit_keep_memory(void);
 
 /* Save this thread's floating-point environment and set the default one (N14); give the saved one back. */
 #define REFVIT_ENVIRONMENT_BYTES 64

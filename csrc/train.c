@@ -15,7 +15,7 @@ static const struct train_kernels *select_kernels(int backend)
     return &train_portable;
 }
 
-/* The statements between `entry` and `leave` run in the default floating-point environment. */
+/* What stands between the two runs in the default floating-point environment. */
 #define ENTER(backend)                                                                                                 \
     if (!usable(backend))                                                                                              \
         return REFVIT_BAD_BACKEND;                                                                                     \
@@ -28,8 +28,8 @@ static const struct train_kernels *select_kernels(int backend)
 int refvit_train_gelu(int backend, size_t count, const float *x, float *y, float *slope)
 {
     ENTER(backend);
-    kernels->gelu(count, x, y, slope);
-    LEAVE(REFVIT_OK);
+    const int status = kernels->gelu(count, x, y, slope);
+    LEAVE(status);
 }
 
 int refvit_train_multiply(int backend, size_t count, const float *a, const float *b, float *y)
@@ -128,11 +128,32 @@ int refvit_train_products(int backend, const size_t *shape, const float *a, cons
     LEAVE(REFVIT_OK);
 }
 
+static struct adam_scalars adam_scalars(const float *s)
+{
+    const struct adam_scalars scalars = {s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]};
+    return scalars;
+}
+
 int refvit_train_adamw(int backend, size_t count, const float *scalars, const float *g, float *p, float *m, float *v)
 {
-    const struct adam_step step = {scalars[0], scalars[1], scalars[2], scalars[3],
-                                   scalars[4], scalars[5], scalars[6], scalars[7]};
+    const struct adam_scalars s = adam_scalars(scalars);
     ENTER(backend);
-    kernels->adamw(count, &step, g, p, m, v);
+    kernels->adamw(count, &s, g, p, m, v);
+    LEAVE(REFVIT_OK);
+}
+
+int refvit_train_lamb(int backend, size_t count, const float *scalars, const float *g, const float *p, float *m,
+                      float *v, float *u)
+{
+    const struct adam_scalars s = adam_scalars(scalars);
+    ENTER(backend);
+    kernels->lamb(count, &s, g, p, m, v, u);
+    LEAVE(REFVIT_OK);
+}
+
+int refvit_train_sum_of_squares(int backend, size_t count, const float *x, double *sum)
+{
+    ENTER(backend);
+    *sum = kernels->sum_of_squares(count, x);
     LEAVE(REFVIT_OK);
 }

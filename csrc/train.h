@@ -27,12 +27,13 @@ struct product_job {
     float *out;
 };
 
-struct adam_step {
-    float decay, beta1, rest1, beta2, rest2, rate, root, eps;
+/* decay: AdamW's factor of p, LAMB's weight decay; first: what AdamW multiplies m by, what LAMB divides it by. */
+struct adam_scalars {
+    float decay, beta1, rest1, beta2, rest2, first, root, eps;
 };
 
 struct train_kernels {
-    void (*gelu)(size_t count, const float *x, float *y, float *slope);
+    int (*gelu)(size_t count, const float *x, float *y, float *slope);
     void (*multiply)(size_t count, const float *a, const float *b, float *y);
     void (*add_bias)(size_t rows, size_t k, const float *bias, float *y);
     void (*softmax)(size_t rows, size_t k, const float *x, float *p);
@@ -45,7 +46,10 @@ struct train_kernels {
     void (*round_to)(size_t count, const float *x, float s, float *y);
     int (*ternary_rows)(size_t rows, size_t k, const float *w, double threshold, int absolute_mean, float *y);
     void (*products)(const struct product_job *job);
-    void (*adamw)(size_t count, const struct adam_step *step, const float *g, float *p, float *m, float *v);
+    void (*adamw)(size_t count, const struct adam_scalars *scalars, const float *g, float *p, float *m, float *v);
+    void (*lamb)(size_t count, const struct adam_scalars *scalars, const float *g, const float *p, float *m, float *v,
+                 float *u);
+    double (*sum_of_squares)(size_t count, const float *x);
 };
 
 extern const struct train_kernels train_portable;

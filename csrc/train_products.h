@@ -43,9 +43,9 @@ INLINE void tile(size_t rows, size_t vecs, size_t k, const float *a, const size_
 /* out [rows][n] = or += scale * tile */
 INLINE void put_tile(size_t rows, size_t n, const float *from, float scale, int add, size_t stride, float *out)
 {
-    for (size_t i = 0; i < rows; i++)
+    for (size_t i = 0; i < rows; i++, from += COLUMNS, out += stride)
         for (size_t j = 0; j < n; j++)
-            out[i * stride + j] = add ? out[i * stride + j] + from[i * COLUMNS + j] * scale : from[i * COLUMNS + j] * scale;
+            out[j] = (add ? out[j] : 0.0f) + from[j] * scale;
 }
 
 /* The columns of one panel, all rows: out [m][n] = or += scale * a [m][k] panel [k][width]. */

@@ -13,31 +13,39 @@ INLINE void load_lanes(size_t n, const float *x, size_t j, float *v)
         v[l] = j + l < n ? x[j + l] : 0.0f;
 }
 
-/* The range of the finite values of a run, widening low <= 0 <= high; returns whether there is a NaN. */
-INLINE int widen_range(size_t n, const float *x, float *low, float *high)
+/* The range of finite values, 0 included, and whether there was a NaN; LANES of each until a row is done. */
+struct range {
+    float low[LANES], high[LANES];
+    int nan[LANES];
+};
+
+INLINE void widen(struct range *range, size_t n, const float *x)
 {
-    float lows[LANES] = {0.0f}, highs[LANES] = {0.0f};
-    int nans[LANES] = {0}, nan = 0;
     for (size_t j = 0; j < n; j += LANES) {
         float v[LANES];
         load_lanes(n, x, j, v);
         for (size_t l = 0; l < LANES; l++) {
             const float finite = fabsf(v[l]) <= FLT_MAX ? v[l] : 0.0f;
-            lows[l] = finite < lows[l] ? finite : lows[l];
-            highs[l] = finite > highs[l] ? finite : highs[l];
-            nans[l] |= v[l] != v[l];
+            range->low[l] = finite < range->low[l] ? finite : range->low[l];
+            range->high[l] = finite > range->high[l] ? finite : range->high[l];
+            range->nan[l] |= v[l] != v[l];
         }
     }
-    for (size_t l = 0; l < LANES; l++) {
-        *low = lows[l] < *low ? lows[l] : *low;
-        *high = highs[l] > *high ? highs[l] : *high;
-        nan |= nans[l];
+}
+
+/* All lanes into the first. */
+INLINE void fold(struct range *range)
+{
+    for (size_t l = 1; l < LANES; l++) {
+        range->low[0] = range->low[l] < range->low[0] ? range->low[l] : range->low[0];
+        range->high[0] = range->high[l] > range->high[0] ? range->high[l] : range->high[0];
+        range->nan[0] |= range->nan[l];
     }
-    return nan;
 }
 
 /* y = clip(rint(x / s), least, most) * s, and where that did not clip; returns whether it did anywhere. */
-INLINE int round_run(size_t n, const float *x, float s, float least, float most, float *y, uint8_t *passes)
+INLINE int round_run(size_t n, const float *restrict x, float s, float least, float most, float *restrict y,
+                     uint8_t *restrict passes)
 {
     int clipped = 0;
     for (size_t j = 0; j < n; j++) {
@@ -53,11 +61,14 @@ INLINE int fake_quantize_row(const struct quantize_job *job, size_t row, const f
 {
     const int bits = job->bits;
     const size_t x_step = job->x_strides[2], y_step = job->y_strides[2];
-    float low = 0.0f, high = 0.0f, s;
-    int32_t zp = 0;
-    int nan = 0, clipped = 0;
+    struct range range = {{0.0f}, {0.0f}, {0}};
     for (size_t i = 0; i < job->segments; i++)
-        nan |= widen_range(job->length, x + i * x_step, &low, &high);
+        widen(&range, job->length, x + i * x_step);
+    fold(&range);
+    const float low = range.low[0], high = range.high[0];
+    float s;
+    int32_t zp = 0;
+    int clipped = 0;
     if (job->s) {
         s = job->s[row];
         zp = job->zp[row];
@@ -72,7 +83,7 @@ INLINE int fake_quantize_row(const struct quantize_job *job, size_t row, const f
         clipped |= round_run(job->length, x + i * x_step, s, (float)(bottom - zp), (float)(top - zp), y + i * y_step,
                              passes + i * y_step);
     job->clipped[row] = clipped;
-    return nan;
+    return range.nan[0];
 }
 
 TARGET static int fake_quantize(const struct quantize_job *job)

@@ -9,7 +9,7 @@
 #include "train.h"
 
 #define INLINE TARGET static inline __attribute__((always_inline))
-#define LANES 16
+#define LANES 16 /* as N9's partial sums: sum_of_squares promises their order */
 #define LOG2E 0x1.715476p+0f
 #define LN2_HI 0x1.62e4p-1f /* 15 bits, so that n * LN2_HI is exact for |n| < 2^9 */
 #define LN2_LO 0x1.7f7d1cp-20f
@@ -53,25 +53,29 @@ INLINE float tree_sum(float *partial)
     return partial[0];
 }
 
-/* Phi(-a) = e^(-a^2 / 2) t P(t), t = 1 / (1 + a / 4), a = |x|; P is made by tools/make_tail_polynomial.py.
-   slope = dy/dx = Phi(x) + x phi(x), all that backward needs. */
-TARGET static void gelu(size_t count, const float *x, float *y, float *slope)
+/* Phi(-a) = e^(-a^2 / 2) (1/2 + s P(s)), s = a / (a + 4), a = |x|; P is made by tools/make_tail_polynomial.py.
+   slope = dy/dx = Phi(x) + x phi(x), all that backward needs. Phi is off by less than 2^-23; e is 0 from a = 15 on. */
+TARGET static int gelu(size_t count, const float *x, float *y, float *slope)
 {
+    int nan = 0;
     for (size_t i = 0; i < count; i++) {
-        const float a = fabsf(x[i]), e = exp_negative(-0.5f * x[i] * x[i]), t = 1.0f / MADD(a, 0.25f, 1.0f);
-        float p = MADD(t, 0x1.3721eep-5f, -0x1.bc8f2cp-3f);
-        p = MADD(p, t, 0x1.c38924p-2f);
-        p = MADD(p, t, -0x1.8e4ac4p-2f);
-        p = MADD(p, t, 0x1.602632p-2f);
-        p = MADD(p, t, -0x1.29d6fp-5f);
-        p = MADD(p, t, 0x1.fdd302p-4f);
-        p = MADD(p, t, 0x1.8546f2p-4f);
-        p = MADD(p, t, 0x1.99cc92p-4f);
-        const float tail = e * (t * p), rest = 1.0f - tail;
+        const float size = fabsf(x[i]), a = size < 15.0f ? size : 15.0f, s = a / (a + 4.0f);
+        const float e = exp_negative(-0.5f * x[i] * x[i]);
+        float p = MADD(s, -0x1.199148p-5f, 0x1.d710aap-4f);
+        p = MADD(p, s, -0x1.f15b6ap-5f);
+        p = MADD(p, s, -0x1.929484p-3f);
+        p = MADD(p, s, 0x1.a45476p-4f);
+        p = MADD(p, s, 0x1.be9316p-1f);
+        p = MADD(p, s, -0x1.0da394p+1f);
+        p = MADD(p, s, 0x1.33bddap+1f);
+        p = MADD(p, s, -0x1.988454p+0f);
+        const float tail = e * MADD(p, s, 0.5f), rest = 1.0f - tail;
         const float cdf = x[i] < 0.0f ? tail : rest;
         y[i] = x[i] * cdf;
         slope[i] = MADD(x[i], e * INV_SQRT_2PI, cdf);
+        nan |= y[i] != y[i];
     }
+    return nan ? REFVIT_NAN : REFVIT_OK;
 }
 
 TARGET static void multiply(size_t count, const float *a, const float *b, float *y)
@@ -181,13 +185,48 @@ TARGET static void layernorm_backward(size_t rows, size_t k, const float *dy, co
     }
 }
 
-/* As refvit/optim.py: each operation rounded by itself, in that order, so equal to it bit for bit. */
-TARGET static void adamw(size_t count, const struct adam_step *step, const float *g, float *p, float *m, float *v)
+/* The running moments of Adam. As refvit/optim.py, each operation rounded by itself in that order, so equal to it bit
+   for bit. */
+INLINE void update_moments(const struct adam_scalars *s, float g, float *m, float *v)
 {
-    const struct adam_step s = *step;
+    *m = *m * s->beta1 + s->rest1 * g;
+    *v = *v * s->beta2 + s->rest2 * (g * g);
+}
+
+TARGET static void adamw(size_t count, const struct adam_scalars *scalars, const float *g, float *p, float *m, float *v)
+{
+    const struct adam_scalars s = *scalars;
     for (size_t i = 0; i < count; i++) {
-        m[i] = m[i] * s.beta1 + s.rest1 * g[i];
-        v[i] = v[i] * s.beta2 + s.rest2 * (g[i] * g[i]);
-        p[i] = p[i] * s.decay - s.rate * m[i] / (sqrtf(v[i]) / s.root + s.eps);
+        update_moments(&s, g[i], m + i, v + i);
+        p[i] = p[i] * s.decay - s.first * m[i] / (sqrtf(v[i]) / s.root + s.eps);
     }
+}
+
+TARGET static void lamb(size_t count, const struct adam_scalars *scalars, const float *g, const float *p, float *m,
+                        float *v, float *u)
+{
+    const struct adam_scalars s = *scalars;
+    for (size_t i = 0; i < count; i++) {
+        update_moments(&s, g[i], m + i, v + i);
+        u[i] = m[i] / s.first / (sqrtf(v[i]) / s.root + s.eps);
+    }
+    if (s.decay > 0.0f)
+        for (size_t i = 0; i < count; i++)
+            u[i] += s.decay * p[i];
+}
+
+/* In float64, where each square is exact: LANES partial sums, then a tree. */
+TARGET static double sum_of_squares(size_t count, const float *x)
+{
+    double partial[LANES] = {0.0};
+    size_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (size_t l = 0; l < LANES; l++)
+            partial[l] += (double)x[i + l] * x[i + l];
+    for (size_t l = 0; i + l < count; l++)
+        partial[l] += (double)x[i + l] * x[i + l];
+    for (size_t half = LANES / 2; half > 0; half /= 2)
+        for (size_t l = 0; l < half; l++)
+            partial[l] += partial[l + half];
+    return partial[0];
 }

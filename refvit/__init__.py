@@ -1,6 +1,10 @@
 """refvit: TerViT (arXiv 2201.08050) in NumPy and C. Start reading at ternary.py."""
 
 import importlib
+import os
+
+# Read when NumPy is loaded: idle threads of its OpenBLAS sleep at once, instead of spinning where kernels could run.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 __version__ = "0.1.0"
 

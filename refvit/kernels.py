@@ -1,4 +1,4 @@
-"""The kernels and the choice between their variants; the only file that touches cffi.
+"""The kernels and the choice between their variants; with fused.py (training) the only file that calls C.
 
 Each function checks its arrays once, before any C call, and runs on a backend: C ("avx512", "avx2", "portable") or its
 NumPy twin ("numpy"), which is the specification. All give the same bits (N7: integers; N8, N9: floats).

@@ -1,7 +1,8 @@
 """The float layers of a vision transformer: each forward beside its backward.
 
 Pure functions on arrays; ``forward`` returns (y, cache), ``backward(dy, cache)`` the gradients; the gradient of x is
-called dx. They keep the dtype of their input: float32 in use, float64 where gradients are checked.
+called dx. They keep the dtype of their input: float32 in use, float64 where gradients are checked. A function marked
+``compiled`` is the definition; on float32 a kernel of fused.py runs in its place.
 Shapes: B images, T tokens, K inputs, C outputs, W windows, H heads, D width of a head; "..." any leading axes.
 """
 
@@ -9,14 +10,15 @@ import math
 
 import numpy as np
 
-from . import kernels
+from . import fused, kernels
+from .fused import compiled
 
 
 def linear_forward(x, w, b=None):
     """y = x W^T + b.  x [..., K], w [C, K], b [C] or None -> y [..., C]"""
     y = x.reshape(-1, x.shape[-1]) @ w.T
     if b is not None:
-        y += b
+        add_bias(y, b)
     return y.reshape(*x.shape[:-1], len(w)), (x, w, b is not None)
 
 
@@ -29,6 +31,13 @@ def linear_backward(dy, cache):
     return dx, dw, rows.sum(axis=0) if has_bias else None
 
 
+@compiled(fused.add_bias)
+def add_bias(y, b):
+    """y += b, in place.  y [N, C], b [C]"""
+    y += b
+
+
+@compiled(fused.layernorm_forward)
 def layernorm_forward(x, weight, bias, eps):
     """y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis, divisor K.  x [..., K] -> y [..., K]"""
     d = x - x.mean(axis=-1, keepdims=True)
@@ -37,6 +46,7 @@ def layernorm_forward(x, weight, bias, eps):
     return xhat * weight + bias, (xhat, rstd, weight)
 
 
+@compiled(fused.layernorm_backward)
 def layernorm_backward(dy, cache):
     """-> dx [..., K], dweight [K], dbias [K]"""
     xhat, rstd, weight = cache
@@ -46,22 +56,25 @@ def layernorm_backward(dy, cache):
     return dx, (dy * xhat).sum(axis=axes), dy.sum(axis=axes)
 
 
+@compiled(fused.gelu_forward)
 def gelu_forward(x):
     """y = x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2.  [...] -> [...]"""
     cdf = 0.5 * (1.0 + _erf(x * math.sqrt(0.5)))
-    return x * cdf, (x, cdf)
+    slope = cdf + x * np.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi))
+    return x * cdf, slope
 
 
-def gelu_backward(dy, cache):
-    """dy/dx = Phi(x) + x phi(x), phi the normal density"""
-    x, cdf = cache
-    return dy * (cdf + x * np.exp(-0.5 * x * x) * (1.0 / math.sqrt(2.0 * math.pi)))
+@compiled(fused.gelu_backward)
+def gelu_backward(dy, slope):
+    """dy/dx = Phi(x) + x phi(x), phi the normal density: the slope that forward kept, which needs no x then"""
+    return dy * slope
 
 
 def _erf(x):
     return kernels.erf(x) if x.dtype == np.float32 else np.vectorize(math.erf, otypes=[np.float64])(x)
 
 
+@compiled(fused.softmax_forward)
 def softmax_forward(x):
     """p = exp(x - max) / sum over the last axis.  [..., K] -> [..., K]"""
     e = np.exp(x - x.max(axis=-1, keepdims=True))
@@ -69,11 +82,13 @@ def softmax_forward(x):
     return p, p
 
 
+@compiled(fused.softmax_backward)
 def softmax_backward(dp, p):
     """dx = p (dp - sum(dp p))"""
     return p * (dp - (dp * p).sum(axis=-1, keepdims=True))
 
 
+@compiled(fused.scores_forward)
 def scores_forward(q, k, bias=None, mask=None):
     """q k^T / sqrt(D) + bias + mask within each window and head.
 
@@ -88,6 +103,7 @@ def scores_forward(q, k, bias=None, mask=None):
     return scores, (q, k, scale, bias is not None)
 
 
+@compiled(fused.scores_backward)
 def scores_backward(dscores, cache):
     """-> dq, dk [B, W, H, T, D], dbias [H, T, T] or None"""
     q, k, scale, has_bias = cache
@@ -96,11 +112,13 @@ def scores_backward(dscores, cache):
     return dq, dk, dscores.sum(axis=(0, 1)) if has_bias else None
 
 
+@compiled(fused.context_forward)
 def context_forward(p, v):
     """Each token's mixture of values: p v.  p [B, W, H, T, T], v [B, W, H, T, D] -> [B, W, H, T, D]"""
     return p @ v, (p, v)
 
 
+@compiled(fused.context_backward)
 def context_backward(dy, cache):
     """-> dp [B, W, H, T, T], dv [B, W, H, T, D]"""
     p, v = cache
@@ -116,7 +134,7 @@ def split_heads_forward(qkv, heads):
 def split_heads_backward(dq, dk, dv):
     """-> dqkv [B, W, T, 3 H D]"""
     b, w, _, t, _ = dq.shape
-    return np.moveaxis(np.stack([dq, dk, dv]), (0, 3), (3, 4)).reshape(b, w, t, -1)
+    return np.stack([part.swapaxes(2, 3) for part in (dq, dk, dv)], axis=3).reshape(b, w, t, -1)
 
 
 def merge_heads_forward(y):

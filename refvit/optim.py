@@ -1,7 +1,7 @@
 """The optimizers AdamW and LAMB, clipping by the global norm, and averages of the weights.
 
 Updates change float32 arrays in place, because quantized twins of a model share them. Their order of operations is a
-promise, so that a fused kernel can give the same bits: scalars are computed in float64 and rounded once to float32 (f32
+promise, and the fused kernels give the same bits: scalars are computed in float64 and rounded once to float32 (f32
 below), each elementwise operation is float32, rounded by itself, in the order of the code; a norm is float64, summed as
 ``sum_of_squares`` says.
 Symbols: p parameter, g gradient, m and v its running first and second moment, t the update, counted from 1.
@@ -11,10 +11,13 @@ import math
 
 import numpy as np
 
+from . import fused
 from .errors import BadInputError, UsageError
+from .fused import compiled
 from .rules import PARTIAL_SUMS, f32
 
 
+@compiled(fused.adamw_update)
 def adamw_update(p, g, m, v, t, lr, weight_decay, betas, eps):
     """Adam with decoupled weight decay (arXiv 1711.05101, Algorithm 2, as PyTorch's AdamW scales the decay by lr).
 
@@ -39,13 +42,17 @@ def lamb_update(p, g, m, v, t, lr, weight_decay, betas, eps):
     not clipped, is 1 where a norm is 0, and is 1 for tensors whose weight_decay is 0. Clipping is done by
     ``clip_by_norm`` (timm's LAMB does it itself, at 1).
     """
+    u = lamb_direction(p, g, m, v, t, weight_decay, betas, eps)
+    ratio = trust_ratio(p, u) if weight_decay > 0 else 1.0
+    p -= f32(lr * ratio) * u
+
+
+@compiled(fused.lamb_direction)
+def lamb_direction(p, g, m, v, t, weight_decay, betas, eps):
+    """u of LAMB; m and v are changed in place."""
     correction1, correction2 = moments_update(g, m, v, t, betas)
     u = (m / f32(correction1)) / (np.sqrt(v) / f32(math.sqrt(correction2)) + f32(eps))
-    ratio = 1.0
-    if weight_decay > 0:
-        u += f32(weight_decay) * p
-        ratio = trust_ratio(p, u)
-    p -= f32(lr * ratio) * u
+    return u + f32(weight_decay) * p if weight_decay > 0 else u
 
 
 def moments_update(g, m, v, t, betas):
@@ -64,6 +71,7 @@ def trust_ratio(p, u):
     return p_norm / u_norm if p_norm > 0 and u_norm > 0 else 1.0
 
 
+@compiled(fused.sum_of_squares)
 def sum_of_squares(x):
     """In float64, where each square is exact: element i into partial sum i mod 16, i ascending, then a tree 8, 4, 2, 1.
 

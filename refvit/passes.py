@@ -7,9 +7,10 @@ Each method's backward stands beside it and collects the gradients of parameters
 
 import numpy as np
 
-from . import layers, quant, ternary
+from . import fused, layers, quant, ternary
 from .config import linear_roles
 from .errors import UsageError, located
+from .fused import compiled
 from .rules import PROB_SCALE, f32
 
 
@@ -68,22 +69,20 @@ class Pass:
         if bits == 32:
             return w
         if bits == 8:
-            return ternary.dequantize(*quant.weight_int8(w, self.quant.granularity))
-        return ternary.ternary_forward(w, self.quant.granularity, self.quant.threshold, self.quant.scale)
+            return int8_values(w, self.quant.granularity)
+        return ternary_values(w, self.quant.granularity, self.quant.threshold, self.quant.scale)
 
     def quantize_input(self, name, x, bits):
         """The values that the codes of a layer's input stand for, and where the gradient passes (N4, N6)."""
         if bits == 32:
             return x, None
+        rows = x.reshape(len(x), -1) if self.quant.act_scale == "image" else x.reshape(-1, x.shape[-1])
         s = zp = None
-        if self.quant.act_scale == "token":
-            rows = x.reshape(-1, x.shape[-1])
-        elif self.quant.act_scale == "image":
-            rows = x.reshape(len(x), -1)
-        else:
-            rows = x.reshape(1, -1)
-            s, zp = static_scale(self.ranges, name, bits, self.quant.act_quantizer)
-        return fake_quantize(rows, bits, self.quant.act_quantizer, s, zp, x.shape)
+        if self.quant.act_scale == "static":
+            static = static_scale(self.ranges, name, bits, self.quant.act_quantizer)
+            s, zp = (np.repeat(v, len(rows)) for v in static)
+        y, passes = fake_quantize(rows, bits, self.quant.act_quantizer, s, zp)
+        return y.reshape(x.shape), None if passes is None else passes.reshape(x.shape)
 
     def layernorm(self, name, x):
         """[..., K] -> [..., K]"""
@@ -122,7 +121,7 @@ class Pass:
         dscores = self.add_injected(f"{name}.score", layers.softmax_backward(dp, softmax_cache))
         dq, dk, dbias = layers.scores_backward(dscores, scores_cache)
         if passes is not None:
-            dq, dk, dv = (d * p for d, p in zip((dq, dk, dv), passes))
+            dq, dk, dv = (d if p is None else d * p for d, p in zip((dq, dk, dv), passes))
         return self.linear_backward(layers.split_heads_backward(dq, dk, dv), qkv_cache), dbias
 
     def mlp(self, name, x):
@@ -168,21 +167,35 @@ class Pass:
         return dy * gamma
 
 
-def fake_quantize(rows, bits, quantizer, s, zp, shape):
-    """Quantize and dequantize rows [T, K] -> values of ``shape``, and where they were not clipped."""
+@compiled(fused.ternary_values)
+def ternary_values(w, granularity, threshold, scale):
+    """The values that ternary codes stand for (N3).  [C, K] -> [C, K]"""
+    return ternary.ternary_forward(w, granularity, threshold, scale)
+
+
+@compiled(fused.int8_values)
+def int8_values(w, granularity):
+    """The values that 8-bit codes stand for (N1).  [C, K] -> [C, K]"""
+    return ternary.dequantize(*quant.weight_int8(w, granularity))
+
+
+@compiled(fused.fake_quantize)
+def fake_quantize(rows, bits, quantizer, s=None, zp=None):
+    """Quantize and dequantize rows (N4) -> values, and where none was clipped (None: all over).  [T, K] -> [T, K]"""
     q, s, zp = quant.quantize_rows(rows, bits, quantizer, s, zp)
-    passes = quant.unclipped(rows, s, zp, bits, quantizer)
-    return quant.dequantize_rows(q, s, zp).reshape(shape), passes.reshape(shape)
+    return quant.dequantize_rows(q, s, zp), quant.unclipped(rows, s, zp, bits, quantizer)
 
 
+@compiled(fused.quantize_heads)
 def quantize_heads(x):
     """q, k or v at 8 bit with one scale for each image and head, over all windows (N10).  [B, W, H, T, D]"""
     b, w, h, t, d = x.shape
     by_head = x.swapaxes(1, 2)
-    y, passes = fake_quantize(by_head.reshape(b * h, -1), 8, "symmetric", None, None, by_head.shape)
-    return y.swapaxes(1, 2), passes.swapaxes(1, 2)
+    parts = fake_quantize(by_head.reshape(b * h, -1), 8, "symmetric")
+    return tuple(None if part is None else part.reshape(b, h, w, t, d).swapaxes(1, 2) for part in parts)
 
 
+@compiled(fused.quantize_probabilities)
 def quantize_probabilities(p):
     """Probabilities with the fixed scale 1 / 127 (N10); none is clipped, so the gradient passes everywhere."""
     return np.rint(p / PROB_SCALE) * PROB_SCALE
@@ -191,7 +204,8 @@ def quantize_probabilities(p):
 def static_scale(ranges, name, bits, quantizer):
     """The calibrated scale and zero point of a layer's input (N6).  -> s float32 [1], zp int32 [1]"""
     if not ranges or name not in ranges:
-        raise UsageError(name, "no calibrated range for a static scale", "a calibration file", "none", "refvit calibrate")
+        what = "no calibrated range for a static scale"
+        raise UsageError(name, what, "a calibration file", "none", "refvit calibrate")
     amax, lo, hi = (np.array([v], f32) for v in ranges[name])
     if quantizer == "symmetric":
         return quant.scale_from_amax(amax, bits), np.zeros(1, np.int32)

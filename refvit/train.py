@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from . import losses
+from . import fused, losses
 from .config import linear_roles
 from .errors import BadInputError, TrainingError
 from .optim import clip_by_norm, ema_update, first_non_finite, make_optimizer
@@ -31,6 +31,7 @@ def train(run):
 
     Raises TrainingError for a loss that is not finite, KeyboardInterrupt after an interruption that was saved.
     """
+    fused.keep_memory()
     result = {}
     with run.saving_interrupts(), contextlib.suppress(Stopped):
         while run.position.stage < len(run.recipe.stages):
