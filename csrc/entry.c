@@ -93,97 +93,117 @@ int refvit_int8_matmul(int backend, size_t batch, size_t m, size_t n, size_t k, 
     return REFVIT_OK;
 }
 
-int refvit_symmetric_scale(size_t rows, size_t k, int bits, const float *x, float *s)
+int refvit_symmetric_scale(int backend, size_t rows, size_t k, int bits, const float *x, float *s)
 {
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
     if (bits < 2 || bits > MAX_BITS)
         return REFVIT_BAD_SIZE;
     const fp_env saved = fp_enter();
-    const int status = symmetric_scale(rows, k, bits, x, s);
+    const int status = row_kernels(backend)->symmetric_scale(rows, k, bits, x, s);
     fp_leave(saved);
     return status;
 }
 
-int refvit_minmax_scale(size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp)
+int refvit_minmax_scale(int backend, size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp)
 {
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
     if (bits < 2 || bits > MAX_BITS)
         return REFVIT_BAD_SIZE;
     const fp_env saved = fp_enter();
-    const int status = minmax_scale(rows, k, bits, x, s, zp);
+    const int status = row_kernels(backend)->minmax_scale(rows, k, bits, x, s, zp);
     fp_leave(saved);
     return status;
 }
 
-int refvit_quantize_rows(size_t rows, size_t k, int low, int high, const float *x, const float *s, const int32_t *zp,
-                         int8_t *q)
+int refvit_quantize_rows(int backend, size_t rows, size_t k, int low, int high, const float *x, const float *s,
+                         const int32_t *zp, int8_t *q)
 {
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
     if (low < INT8_MIN || low > high || high > INT8_MAX)
         return REFVIT_BAD_SIZE;
     const fp_env saved = fp_enter();
-    const int status = quantize_rows(rows, k, low, high, x, s, zp, q);
+    const int status = row_kernels(backend)->quantize_rows(rows, k, low, high, x, s, zp, q);
     fp_leave(saved);
     return status;
 }
 
-int refvit_rescale(size_t rows, size_t n, const int32_t *acc, const float *s, const float *alpha, const float *bias,
-                   float *y)
+int refvit_rescale(int backend, size_t rows, size_t n, const int32_t *acc, const float *s, const float *alpha,
+                   const float *bias, float *y)
 {
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
     const fp_env saved = fp_enter();
-    const int status = rescale(rows, n, acc, s, alpha, bias, y);
+    const int status = row_kernels(backend)->rescale(rows, n, acc, s, alpha, bias, y);
     fp_leave(saved);
     return status;
 }
 
-int refvit_layernorm(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps,
-                     float *y)
+int refvit_layernorm(int backend, size_t rows, size_t k, const float *x, const float *weight, const float *bias,
+                     float eps, float *y)
 {
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
     if (k == 0)
         return REFVIT_BAD_SIZE;
     const fp_env saved = fp_enter();
-    const int status = layernorm(rows, k, x, weight, bias, eps, y);
+    const int status = row_kernels(backend)->layernorm(rows, k, x, weight, bias, eps, y);
     fp_leave(saved);
     return status;
 }
 
-int refvit_softmax(size_t rows, size_t k, const float *x, float *y)
+int refvit_softmax(int backend, size_t rows, size_t k, const float *x, float *y)
 {
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
     if (k == 0)
         return REFVIT_BAD_SIZE;
     const fp_env saved = fp_enter();
-    const int status = softmax(rows, k, x, y);
+    const int status = row_kernels(backend)->softmax(rows, k, x, y);
     fp_leave(saved);
     return status;
 }
 
-int refvit_gelu(size_t count, const float *x, float *y)
+int refvit_gelu(int backend, size_t count, const float *x, float *y)
 {
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
     const fp_env saved = fp_enter();
-    const int status = gelu_values(count, x, y);
+    const int status = row_kernels(backend)->gelu_values(count, x, y);
     fp_leave(saved);
     return status;
 }
 
-int refvit_exp(size_t count, const float *x, float *y)
+int refvit_exp(int backend, size_t count, const float *x, float *y)
 {
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
     const fp_env saved = fp_enter();
-    const int status = exp_values(count, x, y);
+    const int status = row_kernels(backend)->exp_values(count, x, y);
     fp_leave(saved);
     return status;
 }
 
-int refvit_erf(size_t count, const float *x, float *y)
+int refvit_erf(int backend, size_t count, const float *x, float *y)
 {
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
     const fp_env saved = fp_enter();
-    const int status = erf_values(count, x, y);
+    const int status = row_kernels(backend)->erf_values(count, x, y);
     fp_leave(saved);
     return status;
 }
 
-int refvit_matmul16(size_t batch, size_t m, size_t n, size_t k, const float *a, const float *b, float *out)
+int refvit_matmul16(int backend, size_t batch, size_t m, size_t n, size_t k, const float *a, const float *b, float *out)
 {
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
     int status = REFVIT_OK;
     const fp_env saved = fp_enter();
     for (size_t i = 0; i < batch && status == REFVIT_OK; i++)
-        status = matmul16(m, n, k, a + i * m * k, b + i * n * k, out + i * m * n);
+        status = row_kernels(backend)->matmul16(m, n, k, a + i * m * k, b + i * n * k, out + i * m * n);
     fp_leave(saved);
     return status;
 }

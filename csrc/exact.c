@@ -104,22 +104,22 @@ static inline int each(float (*f)(float), size_t count, const float *x, float *y
     return nan ? REFVIT_NAN : REFVIT_OK;
 }
 
-int gelu_values(size_t count, const float *x, float *y)
+int gelu_values_portable(size_t count, const float *x, float *y)
 {
     return each(gelu_value, count, x, y);
 }
 
-int exp_values(size_t count, const float *x, float *y)
+int exp_values_portable(size_t count, const float *x, float *y)
 {
     return each(exp_value, count, x, y);
 }
 
-int erf_values(size_t count, const float *x, float *y)
+int erf_values_portable(size_t count, const float *x, float *y)
 {
     return each(erf_value, count, x, y);
 }
 
-int softmax(size_t rows, size_t k, const float *x, float *y)
+int softmax_portable(size_t rows, size_t k, const float *x, float *y)
 {
     int nan = 0;
     for (size_t i = 0; i < rows; i++, x += k, y += k) {
@@ -137,7 +137,8 @@ int softmax(size_t rows, size_t k, const float *x, float *y)
     return nan ? REFVIT_NAN : REFVIT_OK;
 }
 
-int layernorm(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps, float *y)
+int layernorm_portable(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps,
+                       float *y)
 {
     int nan = 0;
     for (size_t i = 0; i < rows; i++, x += k, y += k) {
@@ -153,7 +154,7 @@ int layernorm(size_t rows, size_t k, const float *x, const float *weight, const 
     return nan ? REFVIT_NAN : REFVIT_OK;
 }
 
-int matmul16(size_t m, size_t n, size_t k, const float *a, const float *b, float *out)
+int matmul16_portable(size_t m, size_t n, size_t k, const float *a, const float *b, float *out)
 {
     int nan = 0;
     for (size_t i = 0; i < m; i++) {

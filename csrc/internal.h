@@ -73,18 +73,41 @@ void ternary_avx512(const struct ternary_job *job);
 void int8_avx512(const struct int8_job *job);
 #endif
 
-/* Float rows; each returns REFVIT_OK or REFVIT_NAN. The caller has set the floating-point environment (N14). */
-int symmetric_scale(size_t rows, size_t k, int bits, const float *x, float *s);
-int minmax_scale(size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp);
-int quantize_rows(size_t rows, size_t k, int low, int high, const float *x, const float *s, const int32_t *zp,
-                  int8_t *q);
-int rescale(size_t rows, size_t n, const int32_t *acc, const float *s, const float *alpha, const float *bias,
-            float *y);
-int layernorm(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps, float *y);
-int softmax(size_t rows, size_t k, const float *x, float *y);
-int gelu_values(size_t count, const float *x, float *y);
-int exp_values(size_t count, const float *x, float *y);
-int erf_values(size_t count, const float *x, float *y);
-int matmul16(size_t m, size_t n, size_t k, const float *a, const float *b, float *out);
+/* Float rows (N4, N5, N8, N9). Each returns REFVIT_OK or REFVIT_NAN; the caller has checked the sizes and set the
+   floating-point environment (N14). y may be x. */
+struct row_kernels {
+    int (*symmetric_scale)(size_t rows, size_t k, int bits, const float *x, float *s);
+    int (*minmax_scale)(size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp);
+    int (*quantize_rows)(size_t rows, size_t k, int low, int high, const float *x, const float *s, const int32_t *zp,
+                         int8_t *q);
+    int (*rescale)(size_t rows, size_t n, const int32_t *acc, const float *s, const float *alpha, const float *bias,
+                   float *y);
+    int (*layernorm)(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps,
+                     float *y);
+    int (*softmax)(size_t rows, size_t k, const float *x, float *y);
+    int (*gelu_values)(size_t count, const float *x, float *y);
+    int (*exp_values)(size_t count, const float *x, float *y);
+    int (*erf_values)(size_t count, const float *x, float *y);
+    int (*matmul16)(size_t m, size_t n, size_t k, const float *a, const float *b, float *out);
+};
+
+/* Those of a usable backend; all have the same bits. */
+const struct row_kernels *row_kernels(int backend);
+
+int symmetric_scale_portable(size_t rows, size_t k, int bits, const float *x, float *s);
+int minmax_scale_portable(size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp);
+int quantize_rows_portable(size_t rows, size_t k, int low, int high, const float *x, const float *s, const int32_t *zp,
+                           int8_t *q);
+int rescale_portable(size_t rows, size_t n, const int32_t *acc, const float *s, const float *alpha, const float *bias,
+                     float *y);
+int layernorm_portable(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps,
+                       float *y);
+int softmax_portable(size_t rows, size_t k, const float *x, float *y);
+int gelu_values_portable(size_t count, const float *x, float *y);
+int exp_values_portable(size_t count, const float *x, float *y);
+int erf_values_portable(size_t count, const float *x, float *y);
+int matmul16_portable(size_t m, size_t n, size_t k, const float *a, const float *b, float *out);
+
+extern const struct row_kernels row_kernels_portable;
 
 #endif

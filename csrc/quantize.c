@@ -4,7 +4,7 @@
 #include "codes.h"
 #include "internal.h"
 
-int symmetric_scale(size_t rows, size_t k, int bits, const float *x, float *s)
+int symmetric_scale_portable(size_t rows, size_t k, int bits, const float *x, float *s)
 {
     for (size_t i = 0; i < rows; i++, x += k) {
         float amax = 0.0f;
@@ -17,7 +17,7 @@ int symmetric_scale(size_t rows, size_t k, int bits, const float *x, float *s)
     return REFVIT_OK;
 }
 
-int minmax_scale(size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp)
+int minmax_scale_portable(size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp)
 {
     for (size_t i = 0; i < rows; i++, x += k) {
         float low = 0.0f, high = 0.0f;
@@ -31,8 +31,8 @@ int minmax_scale(size_t rows, size_t k, int bits, const float *x, float *s, int3
     return REFVIT_OK;
 }
 
-int quantize_rows(size_t rows, size_t k, int low, int high, const float *x, const float *s, const int32_t *zp,
-                  int8_t *q)
+int quantize_rows_portable(size_t rows, size_t k, int low, int high, const float *x, const float *s, const int32_t *zp,
+                           int8_t *q)
 {
     int nan = 0;
     for (size_t i = 0; i < rows; i++, x += k, q += k) {
@@ -47,7 +47,8 @@ int quantize_rows(size_t rows, size_t k, int low, int high, const float *x, cons
     return nan ? REFVIT_NAN : REFVIT_OK;
 }
 
-int rescale(size_t rows, size_t n, const int32_t *acc, const float *s, const float *alpha, const float *bias, float *y)
+int rescale_portable(size_t rows, size_t n, const int32_t *acc, const float *s, const float *alpha, const float *bias,
+                     float *y)
 {
     int nan = 0;
     for (size_t i = 0; i < rows; i++, acc += n, y += n) {

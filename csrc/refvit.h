@@ -61,27 +61,28 @@ int refvit_int8_matmul(int backend, size_t batch, size_t m, size_t n, size_t k, 
                        int32_t *out);
 
 /* Scale (and zero point) of each row of x [rows][k] for codes of `bits` bits, 2..8 (N4, N5). */
-int refvit_symmetric_scale(size_t rows, size_t k, int bits, const float *x, float *s);
-int refvit_minmax_scale(size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp);
+int refvit_symmetric_scale(int backend, size_t rows, size_t k, int bits, const float *x, float *s);
+int refvit_minmax_scale(int backend, size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp);
 
 /* q = clip(rint(x / s) + zp, low, high), -128 <= low <= high <= 127 (N4). */
-int refvit_quantize_rows(size_t rows, size_t k, int low, int high, const float *x, const float *s, const int32_t *zp,
-                         int8_t *q);
+int refvit_quantize_rows(int backend, size_t rows, size_t k, int low, int high, const float *x, const float *s,
+                         const int32_t *zp, int8_t *q);
 
 /* y = (acc * s) * alpha, then + bias unless that is NULL (N8). acc [rows][n], s [rows], alpha and bias [n]. */
-int refvit_rescale(size_t rows, size_t n, const int32_t *acc, const float *s, const float *alpha, const float *bias,
-                   float *y);
+int refvit_rescale(int backend, size_t rows, size_t n, const int32_t *acc, const float *s, const float *alpha,
+                   const float *bias, float *y);
 
 /* N9, twins of the functions of refvit/exact.py. */
-int refvit_layernorm(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps,
-                     float *y);
-int refvit_softmax(size_t rows, size_t k, const float *x, float *y);
-int refvit_gelu(size_t count, const float *x, float *y);
-int refvit_exp(size_t count, const float *x, float *y);
-int refvit_erf(size_t count, const float *x, float *y);
+int refvit_layernorm(int backend, size_t rows, size_t k, const float *x, const float *weight, const float *bias,
+                     float eps, float *y);
+int refvit_softmax(int backend, size_t rows, size_t k, const float *x, float *y);
+int refvit_gelu(int backend, size_t count, const float *x, float *y);
+int refvit_exp(int backend, size_t count, const float *x, float *y);
+int refvit_erf(int backend, size_t count, const float *x, float *y);
 
 /* out [batch][m][n] = a [batch][m][k] times b [batch][n][k], products rounded, then 16 partial sums (N9). */
-int refvit_matmul16(size_t batch, size_t m, size_t n, size_t k, const float *a, const float *b, float *out);
+int refvit_matmul16(int backend, size_t batch, size_t m, size_t n, size_t k, const float *a, const float *b,
+                    float *out);
 
 /* Training: twins, within rounding, of the NumPy pairs of refvit/layers.py; quantizers and optimizers have the bits. */
 

@@ -135,7 +135,7 @@ def matmul16(a, b, backend=None):
     a, b = gate.batches(where, a, b, np.float32)
     if level == NUMPY:
         return _twin(where, _matmul16_batches, a, b)
-    return _batched(where, a, b, np.float32, lib.refvit_matmul16)
+    return _batched(where, a, b, np.float32, lambda *args: lib.refvit_matmul16(level, *args))
 
 
 def quantize_rows(x, bits=8, quantizer="symmetric", s=None, zp=None, backend=None):
@@ -153,10 +153,10 @@ def quantize_rows(x, bits=8, quantizer="symmetric", s=None, zp=None, backend=Non
         s, zp = gate.static_scale(where, s, zp, len(x), bits, quantizer)
     if level == NUMPY:
         return quant.quantize_rows(x, bits, quantizer, s, zp)
-    return _quantize(x, bits, quantizer, s, zp)
+    return _quantize(level, x, bits, quantizer, s, zp)
 
 
-def _quantize(x, bits, quantizer, s, zp):
+def _quantize(level, x, bits, quantizer, s, zp):
     rows, k = x.shape
     low, high = quant.code_range(bits, quantizer)
     given, q = s is not None, np.empty((rows, k), np.int8)
@@ -166,10 +166,10 @@ def _quantize(x, bits, quantizer, s, zp):
     def part(a, b):
         count, xs, ss, zps = b - a, pointer(x[a:b]), pointer(s[a:b]), pointer(zp[a:b])
         if not given and quantizer == "symmetric":
-            lib.refvit_symmetric_scale(count, k, bits, xs, ss)
+            lib.refvit_symmetric_scale(level, count, k, bits, xs, ss)
         elif not given:
-            lib.refvit_minmax_scale(count, k, bits, xs, ss, zps)
-        return lib.refvit_quantize_rows(count, k, low, high, xs, ss, zps, pointer(q[a:b]))
+            lib.refvit_minmax_scale(level, count, k, bits, xs, ss, zps)
+        return lib.refvit_quantize_rows(level, count, k, low, high, xs, ss, zps, pointer(q[a:b]))
 
     run("quantize_rows", rows, x.size >= SMALL_ROWS, part)
     return q, s, zp
@@ -189,7 +189,7 @@ def rescale(acc, s, alpha, bias=None, backend=None):
 
     def part(a, b):
         return lib.refvit_rescale(
-            b - a, n, pointer(acc[a:b]), pointer(s[a:b]), pointer(alpha), offset, pointer(y[a:b])
+            level, b - a, n, pointer(acc[a:b]), pointer(s[a:b]), pointer(alpha), offset, pointer(y[a:b])
         )
 
     run(where, rows, y.size >= SMALL_ROWS, part)
@@ -208,7 +208,9 @@ def layernorm(x, weight, bias, eps, backend=None):
     y = np.empty_like(x)
 
     def part(a, b):
-        return lib.refvit_layernorm(b - a, k, pointer(x[a:b]), pointer(weight), pointer(bias), eps, pointer(y[a:b]))
+        return lib.refvit_layernorm(
+            level, b - a, k, pointer(x[a:b]), pointer(weight), pointer(bias), eps, pointer(y[a:b])
+        )
 
     run(where, rows, x.size >= SMALL_ROWS, part)
     return y
@@ -221,7 +223,7 @@ def softmax(x, backend=None):
         return _twin("softmax", exact.softmax, x)
     y, k = np.empty_like(x), x.shape[1]
     run("softmax", len(x), x.size >= SMALL_ROWS,
-         lambda a, b: lib.refvit_softmax(b - a, k, pointer(x[a:b]), pointer(y[a:b])))  # fmt: skip
+         lambda a, b: lib.refvit_softmax(level, b - a, k, pointer(x[a:b]), pointer(y[a:b])))  # fmt: skip
     return y
 
 
@@ -250,7 +252,7 @@ def _elementwise(name, x, backend):
     x = gate.contiguous(x)
     y, entry = np.empty_like(x), getattr(lib, f"refvit_{name}")
     xs, ys = x.reshape(-1), y.reshape(-1)
-    run(name, x.size, x.size >= SMALL_ROWS, lambda a, b: entry(b - a, pointer(xs[a:b]), pointer(ys[a:b])))
+    run(name, x.size, x.size >= SMALL_ROWS, lambda a, b: entry(level, b - a, pointer(xs[a:b]), pointer(ys[a:b])))
     return y
 
 

@@ -304,3 +304,7 @@ def test_the_c_entries_check_sizes_themselves():
     assert lib.refvit_int8_matmul(lib.REFVIT_PORTABLE, 1, 1, 1, K_MAX, null, null, null) == lib.REFVIT_BAD_SIZE
     assert lib.refvit_int8_matmul(9, 1, 1, 1, 1, null, null, null) == lib.REFVIT_BAD_BACKEND
     assert lib.refvit_pack_planes(9, 1, 1, null, null) == lib.REFVIT_BAD_BACKEND
+    assert lib.refvit_softmax(9, 1, 1, null, null) == lib.REFVIT_BAD_BACKEND
+    assert lib.refvit_softmax(lib.REFVIT_PORTABLE, 1, 0, null, null) == lib.REFVIT_BAD_SIZE
+    assert lib.refvit_symmetric_scale(-1, 1, 1, 8, null, null) == lib.REFVIT_BAD_BACKEND
+    assert lib.refvit_symmetric_scale(lib.REFVIT_PORTABLE, 1, 1, 9, null, null) == lib.REFVIT_BAD_SIZE

@@ -174,7 +174,8 @@ def test_results_do_not_depend_on_threads(name, monkeypatch):
     want = call("numpy").tobytes()
     for count in (1, 2, 3, 16):
         monkeypatch.setattr(threads, "_count", count)
-        assert call("portable").tobytes() == want
+        for backend in NATIVE:
+            assert call(backend).tobytes() == want
 
 
 FE_UPWARD, MXCSR_OFFSET, FTZ_AND_DAZ = 0x800, 28, 0x8040  # glibc on x86-64
@@ -191,10 +192,12 @@ def floating_point_environment():
     libm.fesetenv(saved)
 
 
-@needs_c
+@pytest.mark.parametrize("backend", NATIVE)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("mode", ("upward", "flush to zero"))
-def test_the_callers_floating_point_environment_does_not_matter(name, mode, floating_point_environment, monkeypatch):
+def test_the_callers_floating_point_environment_does_not_matter(
+    name, mode, backend, floating_point_environment, monkeypatch
+):
     monkeypatch.setattr(threads, "_count", 1)
     libm, saved = floating_point_environment
     x = random_floats(5, 9, 33)
@@ -208,7 +211,7 @@ def test_the_callers_floating_point_environment_does_not_matter(name, mode, floa
         libm.fesetenv(bytes(changed))
     else:
         libm.fesetround(FE_UPWARD)
-    got = call("portable").tobytes()
+    got = call(backend).tobytes()
     after = ctypes.create_string_buffer(32)
     libm.fegetenv(after)
     rounding = libm.fegetround()

@@ -1,0 +1,13 @@
+/* The portable table of float row kernels, and the choice between the tables. */
+#include "internal.h"
+
+const struct row_kernels row_kernels_portable = {
+    symmetric_scale_portable, minmax_scale_portable, quantize_rows_portable, rescale_portable,    layernorm_portable,
+    softmax_portable,         gelu_values_portable,  exp_values_portable,    erf_values_portable, matmul16_portable,
+};
+
+const struct row_kernels *row_kernels(int backend)
+{
+    (void)backend;
+    return &row_kernels_portable;
+}
