@@ -3,15 +3,8 @@
 #include <string.h>
 
 #include "erf_table.h"
+#include "exact.h"
 #include "internal.h"
-
-#define PARTIAL_SUMS 16
-#define LOG2E 0x1.71547652b82fep+0
-#define LN2_HI 0x1.62e42feep-1
-#define LN2_LO 0x1.a39ef35793c76p-33
-#define EXP_LOW -104.0
-#define EXP_HIGH 89.0
-#define INV_SQRT2 0x1.6a09e6p-1f
 
 /* The partial sums added up by a tree 8, 4, 2, 1. */
 static float tree_sum(float *partial)

@@ -109,5 +109,9 @@ int erf_values_portable(size_t count, const float *x, float *y);
 int matmul16_portable(size_t m, size_t n, size_t k, const float *a, const float *b, float *out);
 
 extern const struct row_kernels row_kernels_portable;
+#if REFVIT_X86
+extern const struct row_kernels row_kernels_avx2;
+extern const struct row_kernels row_kernels_avx512;
+#endif
 
 #endif

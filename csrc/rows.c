@@ -8,6 +8,12 @@ const struct row_kernels row_kernels_portable = {
 
 const struct row_kernels *row_kernels(int backend)
 {
+#if REFVIT_X86
+    if (backend == REFVIT_AVX512)
+        return &row_kernels_avx512;
+    if (backend == REFVIT_AVX2)
+        return &row_kernels_avx2;
+#endif
     (void)backend;
     return &row_kernels_portable;
 }
