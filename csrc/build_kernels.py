@@ -27,7 +27,7 @@ ffibuilder.set_source(
     sources=sorted(str(path) for path in HERE.glob("*.c")),
     depends=sorted(str(path) for path in HERE.glob("*.h")),
     include_dirs=[str(HERE)],
-    libraries=["m"],
+    libraries=["m", "pthread"],
     extra_compile_args=FLAGS,
     optional=True,  # without a C compiler refvit runs on its numpy backend
 )

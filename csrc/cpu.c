@@ -22,6 +22,12 @@ static int has_fma(void)
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_FMA);
 }
 
+static int has_avx_vnni(void)
+{
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax & (1u << 4));
+}
+
 int refvit_cpu_features(void)
 {
     unsigned eax, ebx, ecx, edx, state = enabled_state();
@@ -30,11 +36,13 @@ int refvit_cpu_features(void)
         return 0;
     features |= (ebx & (1u << 5)) ? REFVIT_CPU_AVX2 : 0;
     features |= has_fma() ? REFVIT_CPU_FMA : 0;
+    features |= has_avx_vnni() ? REFVIT_CPU_AVXVNNI : 0;
     if ((state & XCR0_AVX512) != XCR0_AVX512)
         return features;
     features |= (ebx & (1u << 16)) ? REFVIT_CPU_AVX512F : 0;
     features |= (ebx & (1u << 30)) ? REFVIT_CPU_AVX512BW : 0;
     features |= (ebx & (1u << 31)) ? REFVIT_CPU_AVX512VL : 0;
+    features |= (ecx & (1u << 11)) ? REFVIT_CPU_AVX512VNNI : 0;
     features |= (ecx & (1u << 14)) ? REFVIT_CPU_AVX512VPOPCNTDQ : 0;
     return features;
 }

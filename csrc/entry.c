@@ -2,25 +2,24 @@
 #include "fpenv.h"
 #include "internal.h"
 
-static int best_backend = -1;
+static int usable_backends; /* bits 1 << backend */
 
 int refvit_init(void)
 {
     const int avx2 = REFVIT_CPU_AVX2 | REFVIT_CPU_FMA;
-    const int avx512 = avx2 | REFVIT_CPU_AVX512F | REFVIT_CPU_AVX512BW | REFVIT_CPU_AVX512VL |
-                       REFVIT_CPU_AVX512VPOPCNTDQ;
+    const int avx512 = avx2 | REFVIT_CPU_AVX512F | REFVIT_CPU_AVX512BW | REFVIT_CPU_AVX512VL | REFVIT_CPU_AVX512VNNI;
+    const int needs[] = {0, avx2, avx2 | REFVIT_CPU_AVXVNNI, avx512, avx512 | REFVIT_CPU_AVX512VPOPCNTDQ};
     const int features = refvit_cpu_features();
-    best_backend = REFVIT_PORTABLE;
-    if ((features & avx2) == avx2)
-        best_backend = REFVIT_AVX2;
-    if ((features & avx512) == avx512)
-        best_backend = REFVIT_AVX512;
-    return best_backend;
+    int found = 0;
+    for (int backend = REFVIT_PORTABLE; backend <= REFVIT_AVX512; backend++)
+        found |= (features & needs[backend]) == needs[backend] ? 1 << backend : 0;
+    usable_backends = found;
+    return found;
 }
 
 int usable(int backend)
 {
-    return backend >= REFVIT_PORTABLE && backend <= best_backend;
+    return backend >= REFVIT_PORTABLE && backend <= REFVIT_AVX512 && (usable_backends >> backend & 1);
 }
 
 static struct kernels select_kernels(int backend)

@@ -14,6 +14,13 @@
 #define REFVIT_X86 0
 #endif
 
+/* Before a loop over an array that is meant to live in registers: only unrolled can it. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
 /* Codes x [m][k] -> planes of their lowest `bits` bits, padded with zero bits: plane p of word w of row i at
    out[(i * words + w) * word_stride + p * plane_stride]. */
 struct pack_job {

@@ -27,7 +27,14 @@ enum refvit_status {
     REFVIT_NAN          /* a NaN came in or came out */
 };
 
-enum refvit_backend { REFVIT_PORTABLE = 0, REFVIT_AVX2 = 1, REFVIT_AVX512 = 2 };
+/* In ascending order of what they need; a machine may lack one and have those after it. */
+enum refvit_backend {
+    REFVIT_PORTABLE = 0,
+    REFVIT_AVX2 = 1,       /* AVX2, FMA */
+    REFVIT_AVXVNNI = 2,    /* and AVX-VNNI */
+    REFVIT_AVX512VNNI = 3, /* AVX2, FMA, AVX-512 F, BW, VL, VNNI */
+    REFVIT_AVX512 = 4      /* and VPOPCNTDQ */
+};
 
 /* Features of the CPU that the operating system has switched on. */
 enum refvit_cpu {
@@ -36,12 +43,14 @@ enum refvit_cpu {
     REFVIT_CPU_AVX512BW = 4,
     REFVIT_CPU_AVX512VL = 8,
     REFVIT_CPU_AVX512VPOPCNTDQ = 16,
-    REFVIT_CPU_FMA = 32
+    REFVIT_CPU_FMA = 32,
+    REFVIT_CPU_AVX512VNNI = 64,
+    REFVIT_CPU_AVXVNNI = 128
 };
 
 int refvit_cpu_features(void);
 
-/* Detect the CPU, once, before any other entry; returns the best backend. */
+/* Detect the CPU, once, before any other entry; returns the usable backends as bits 1 << backend. */
 int refvit_init(void);
 
 /* Ternary codes [n][k] -> planes [2][n][words], positive then negative (N2). */
@@ -125,6 +134,70 @@ int refvit_train_adamw(int backend, size_t count, const float *scalars, const fl
 int refvit_train_lamb(int backend, size_t count, const float *scalars, const float *g, const float *p, float *m,
                       float *v, float *u);
 int refvit_train_sum_of_squares(int backend, size_t count, const float *x, double *sum);
+
+/* A packed model as the forward pass reads it; the caller owns every array. Layouts are row-major. */
+struct refvit_linear {
+    size_t n, k;
+    int bits, act_bits;       /* 2: planes [2][n][words] (N2); 8: codes [n][k] */
+    const uint64_t *planes;
+    const int8_t *codes;
+    const float *alpha, *bias; /* [n]; bias may be NULL */
+    const int32_t *code_sums; /* [n], sums of the codes, for zero points (N6) */
+    float s;                  /* static scale of its input and its zero point, or 0: a scale for each row */
+    int32_t zp;
+};
+
+struct refvit_norm {
+    const float *weight, *bias;
+};
+
+struct refvit_block {
+    struct refvit_norm norm1, norm2;
+    struct refvit_linear qkv, proj, fc1, fc2;
+    const float *gamma1, *gamma2; /* LayerScale [width], or NULL */
+    const float *bias;            /* of positions [heads][window][window], or NULL */
+    const float *mask;            /* [windows][window][window], or NULL */
+    const int32_t *rows;          /* [windows][window] tokens in each window, -1 padding; NULL: all, in order */
+};
+
+struct refvit_stage {
+    size_t side, tokens, width, hidden, heads, windows, window; /* window: tokens in one */
+    size_t depth;
+    const struct refvit_block *blocks;
+    const struct refvit_norm *merge_norm; /* patch merging before the stage, or NULL */
+    const struct refvit_linear *merge;
+};
+
+struct refvit_model {
+    size_t img_size, patch_size, channels, classes;
+    int minmax; /* quantizer of activations: 0 symmetric, 1 min-max (N4) */
+    float eps;
+    const float *pixels;             /* [channels][256]: normalised values of 8-bit pixels (N12) */
+    struct refvit_linear embed;
+    const struct refvit_norm *embed_norm; /* or NULL */
+    size_t prefix;                   /* tokens before those of the patches */
+    const float *prefix_rows;        /* [prefix][width], positions included */
+    const float *positions;          /* of the patches [patches][width], or NULL */
+    size_t stage_count;
+    const struct refvit_stage *stages;
+    struct refvit_norm norm;
+    int pool;                        /* the head reads the mean of all tokens, or its own token */
+    size_t head_count;               /* 1, or 2: their mean (N11) */
+    const struct refvit_linear *heads;
+};
+
+/* Threads that wait for work; NULL where they cannot be had. */
+struct refvit_pool;
+struct refvit_pool *refvit_pool_new(size_t threads);
+void refvit_pool_free(struct refvit_pool *pool);
+
+/* Bytes that refvit_forward works in; 0 for a model whose sizes it does not take. */
+size_t refvit_work_size(const struct refvit_model *model, int backend, size_t threads);
+
+/* Logits [images][classes] of images: u8 [images][side][side][channels] after resize and crop, or, where that is NULL,
+   x [images][channels][side][side] normalised. work: 64-byte aligned. One run at a time on a pool. */
+int refvit_forward(const struct refvit_model *model, int backend, struct refvit_pool *pool, size_t images,
+                   const uint8_t *u8, const float *x, float *logits, void *work, size_t work_size);
 
 /* From now on freed memory stays with the process, for its next array; 0 where the C library has no such setting. */
 int refvit_keep_memory(void);

@@ -9,9 +9,9 @@ const struct row_kernels row_kernels_portable = {
 const struct row_kernels *row_kernels(int backend)
 {
 #if REFVIT_X86
-    if (backend == REFVIT_AVX512)
+    if (backend >= REFVIT_AVX512VNNI)
         return &row_kernels_avx512;
-    if (backend == REFVIT_AVX2)
+    if (backend >= REFVIT_AVX2)
         return &row_kernels_avx2;
 #endif
     (void)backend;

@@ -6,9 +6,9 @@
 static const struct train_kernels *select_kernels(int backend)
 {
 #if REFVIT_X86
-    if (backend == REFVIT_AVX512)
+    if (backend >= REFVIT_AVX512VNNI)
         return &train_avx512;
-    if (backend == REFVIT_AVX2)
+    if (backend >= REFVIT_AVX2)
         return &train_avx2;
 #endif
     (void)backend;

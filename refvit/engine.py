@@ -2,12 +2,13 @@
 
 The way through a model is the one of vit.py and swin.py; this file says what each step means in integers and in
 exactly ordered float32. Only the kernels know of backends and threads, and their results do not depend on them.
+Where nobody looks at the steps, C walks the whole way at once (forward.py, csrc/forward.c), to the same bits.
 Shapes: B images, W windows, T tokens, H heads, D width of a head, K inputs, C outputs.
 """
 
 import numpy as np
 
-from . import kernels
+from . import forward, kernels
 from .errors import UsageError, located
 from .exact import sum16
 from .layers import merge_heads_forward, split_heads_forward
@@ -29,6 +30,7 @@ class Engine:
     def __init__(self, config, quant, linears, params, preprocess, labels=None, backend=None):
         self.config, self.quant, self.linears, self.params = config, quant, linears, params
         self.preprocess, self.labels, self.backend = preprocess, labels, backend
+        self.compiled = None  # its model as C reads it, once it is needed
 
     def __repr__(self):
         return f"Engine({self.config.name!r}, quant={self.quant})"
@@ -40,13 +42,28 @@ class Engine:
     def forward(self, x, trace=None):
         """As a call; ``trace``, a dict, receives every intermediate tensor under timm's path and the step's name."""
         x = check_pictures(self.config, x).astype(np.float32, copy=False)
+        logits = self.run_compiled(None, x) if trace is None else None
+        return self.step_by_step(x, trace) if logits is None else logits
+
+    def step_by_step(self, x, trace=None):
+        """Each step by its kernel or its NumPy twin: what the compiled forward is held equal to."""
         with kernels.default_environment(), np.errstate(over="ignore", invalid="ignore"):
             return FORWARD[self.config.family](IntegerPass(self, trace), x)[0]
 
     def predict(self, u8):
         """Logits of pictures after resize and crop.  uint8 RGB [B, H, W, 3] -> float32 [B, classes]"""
         with kernels.default_environment():
-            return self(normalise(u8, self.preprocess))
+            x = normalise(u8, self.preprocess)
+        return self(x)
+
+    def run_compiled(self, u8, x):
+        """Logits by the forward in C; None where it does not do this model, or met a NaN, whose layer the steps name."""
+        if not forward.supported(self):
+            return None
+        if self.compiled is None:
+            self.compiled = forward.Forward(self)
+        logits, status = self.compiled.run(u8, x, len(x if u8 is None else u8), kernels.level_of(self.backend))
+        return None if status else logits
 
     def unpack(self):
         """The float model whose weights are alpha_c * code."""

@@ -1,7 +1,7 @@
 """The kernels and the choice between their variants; with fused.py (training) the only file that calls C.
 
-Each function checks its arrays once, before any C call, and runs on a backend: C ("avx512", "avx2", "portable") or its
-NumPy twin ("numpy"), which is the specification. All give the same bits (N7: integers; N8, N9: floats).
+Each function checks its arrays once, before any C call, and runs on a backend: C ("avx512" ... "portable") or its NumPy
+twin ("numpy"), which is the specification. All give the same bits (N7: integers; N8, N9: floats).
 ``backend=None`` means REFVIT_BACKEND or the best one. C runs without the GIL, on threads that share the output's rows.
 Wrong arguments raise UsageError, a NaN or planes that break N2 BadInputError.
 Letters: T, M rows, N, C output channels, K elements of a row or dot product.
@@ -23,13 +23,19 @@ except ImportError:  # installed without a C compiler
     ffi = lib = None
 
 NUMPY = -1
-LEVELS = {"avx512": 2, "avx2": 1, "portable": 0, "numpy": NUMPY}  # as enum refvit_backend
-FEATURES = ("AVX2", "AVX512F", "AVX512BW", "AVX512VL", "AVX512VPOPCNTDQ", "FMA")  # as enum refvit_cpu
-NEEDS = {"avx512": FEATURES, "avx2": ("AVX2", "FMA"), "portable": (), "numpy": ()}
+LEVELS = {"avx512": 4, "avx512vnni": 3, "avxvnni": 2, "avx2": 1, "portable": 0, "numpy": NUMPY}  # as enum refvit_backend
+FEATURES = ("AVX2", "AVX512F", "AVX512BW", "AVX512VL", "AVX512VPOPCNTDQ", "FMA", "AVX512VNNI", "AVXVNNI")  # refvit_cpu
+_AVX2 = ("AVX2", "FMA")
+_AVX512 = (*_AVX2, "AVX512F", "AVX512BW", "AVX512VL", "AVX512VNNI")
+NEEDS = {
+    "avx512": (*_AVX512, "AVX512VPOPCNTDQ"), "avx512vnni": _AVX512, "avxvnni": (*_AVX2, "AVXVNNI"), "avx2": _AVX2,
+    "portable": (), "numpy": ()
+}  # fmt: skip
 SMALL_PRODUCT = 1 << 24  # multiplications below which a second thread costs more than it saves
 SMALL_ROWS = 1 << 16  # the same for elements of float rows
 
-_BEST = lib.refvit_init() if lib else NUMPY
+_C_LEVELS = lib.refvit_init() if lib else 0  # bits 1 << level
+_USABLE = [name for name, level in LEVELS.items() if level == NUMPY or _C_LEVELS >> level & 1]
 _chosen = None  # set by set_backend; else the environment or the machine decides
 _CTYPES = {np.dtype(t): f"{t}_t[]" for t in ("int8", "int32", "uint64")} | {np.dtype("float32"): "float[]"}
 
@@ -257,7 +263,7 @@ def _elementwise(name, x, backend):
 
 
 def _usable():
-    return [name for name, level in LEVELS.items() if level <= _BEST]
+    return list(_USABLE)
 
 
 def set_backend(name):
@@ -270,7 +276,7 @@ def level_of(backend=None):
     """Level of the backend named, or set, or forced by REFVIT_BACKEND, or best."""
     asked = backend, _chosen, os.environ.get("REFVIT_BACKEND")
     name = next((name for name in asked if name is not None), None)
-    return _BEST if name is None else LEVELS[check_backend(name)]
+    return LEVELS[_USABLE[0] if name is None else check_backend(name)]
 
 
 def _why_not(name, features):

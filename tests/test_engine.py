@@ -8,11 +8,12 @@ import platform
 import numpy as np
 import pytest
 
-from refvit import exact, kernels, pack, quant
+from refvit import exact, forward, kernels, pack, quant
 from refvit.calibrate import calibrate
 from refvit.config import QuantConfig
 from refvit.errors import BadInputError, UsageError
 from refvit.model import create_model
+from refvit.preprocess import normalise
 from tests.test_model import NARROW, NARROW_SWIN, NARROW_VIT
 
 X86 = platform.machine() in ("x86_64", "AMD64", "i686")
@@ -29,6 +30,9 @@ SETTINGS = [
     QuantConfig(attention="float", patch_bits=2, head_bits=2),
 ]
 
+PADDED_SWIN = ("swin_tiny_patch4_window7_224", NARROW_SWIN | {"img_size": 36})  # maps of 9 and 5, windows of 4
+TWO_CHUNKS = ("deit_tiny_patch16_224", NARROW_VIT | {"img_size": 60, "patch_size": 4, "depth": 1})  # 226 tokens
+
 
 def shaken(name, fields):
     """A narrow model with no parameter left at zero or one."""
@@ -42,13 +46,13 @@ def shaken(name, fields):
     return model
 
 
-def pictures(batch=2):
-    return np.random.default_rng(0).standard_normal((batch, 3, 32, 32)).astype(np.float32)
+def pictures(batch=2, size=32):
+    return np.random.default_rng(0).standard_normal((batch, 3, size, size)).astype(np.float32)
 
 
 def packed(name, fields, settings):
     model = shaken(name, fields)
-    ranges = calibrate(model, [pictures()]) if settings.act_scale == "static" else None
+    ranges = calibrate(model, [pictures(size=model.config.img_size)]) if settings.act_scale == "static" else None
     return pack(model.with_quant(settings, ranges))
 
 
@@ -79,6 +83,23 @@ def test_threads_do_not_matter(monkeypatch, name, fields):
         assert kernels.threads() == threads
         seen.add(digest(engine, pictures(), None))
     assert len(seen) == 1
+
+
+@pytest.mark.skipif(kernels.lib is None, reason="needs the C kernels")
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("name, fields", [*NARROW, PADDED_SWIN, TWO_CHUNKS])
+def test_the_forward_in_c_has_the_bits_of_the_steps(monkeypatch, name, fields, settings):
+    engine = packed(name, fields, settings)
+    u8 = np.random.default_rng(1).integers(0, 256, (2, engine.config.img_size, engine.config.img_size, 3), dtype=np.uint8)
+    x = normalise(u8, engine.preprocess)
+    expected = engine.step_by_step(x)
+    for backend in kernels.backends()[:-1]:
+        for threads in (1, 2, 3):
+            monkeypatch.setenv("REFVIT_THREADS", str(threads))
+            engine.backend = backend
+            assert forward.supported(engine) == (settings.act_scale != "image" and settings.attention == "int8")
+            assert engine(x).tobytes() == expected.tobytes(), (backend, threads)
+            assert engine.predict(u8).tobytes() == expected.tobytes(), (backend, threads)
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

@@ -1,0 +1,166 @@
+/* Attention within a window, at 8 bits: q, k, v with a scale for each image and head, probabilities in 127ths (N10). */
+#include <math.h>
+#include <string.h>
+
+#include "codes.h"
+#include "forward.h"
+
+#define PROB_SCALE (1.0f / 127.0f)
+#define CODE_MAX 127
+
+struct head {
+    size_t tokens, width, stride; /* of a window; of the head; floats from a token to the next in qkv */
+    const int32_t *rows;          /* of qkv, -1 the row of padding; NULL: in order */
+    const float *q, *k, *v;       /* its first column of qkv */
+    float s_q, s_k, s_v;
+};
+
+static float finite_amax(size_t count, const float *x)
+{
+    float amax = 0.0f;
+    for (size_t i = 0; i < count; i++) {
+        const float a = fabsf(x[i]);
+        amax = a > amax && a <= FLT_MAX ? a : amax;
+    }
+    return amax;
+}
+
+void heads_amax(const struct run *run, const struct refvit_stage *stage, size_t rows, const float *qkv, float *amax)
+{
+    const size_t heads = 3 * stage->heads, width = stage->width / stage->heads;
+    for (size_t h = 0; h < heads; h++)
+        amax[h] = 0.0f;
+    for (size_t i = 0; i < rows; i++) {
+        for (size_t h = 0; h < heads; h++, qkv += width) {
+            const float largest = finite_amax(width, qkv);
+            amax[h] = largest > amax[h] ? largest : amax[h];
+        }
+    }
+}
+
+/* The scale of part 0 (q), 1 (k) or 2 (v) of a head, over all chunks and the row of padding. */
+static float head_scale(const struct run *run, const struct refvit_stage *stage, size_t head, size_t part)
+{
+    const size_t chunks = chunks_of(stage->tokens, pool_threads(run->pool)).count;
+    float amax = 0.0f;
+    for (size_t c = 0; c <= chunks; c++) {
+        const float largest = run->amax[(c * 3 + part) * stage->heads + head];
+        amax = largest > amax ? largest : amax;
+    }
+    return scale_from_amax(amax, 8);
+}
+
+static size_t row_of(const struct refvit_stage *stage, const struct head *head, size_t token)
+{
+    if (!head->rows)
+        return token;
+    return head->rows[token] < 0 ? stage->tokens : (size_t)head->rows[token];
+}
+
+static void quantize(struct run *run, size_t width, const float *x, float s, int8_t *q)
+{
+    const int32_t zp = 0;
+    note_status(run, run->rows->quantize_rows(1, width, -CODE_MAX, CODE_MAX, x, &s, &zp, q));
+}
+
+/* Codes of all keys and values of the window, and their panels: scores need keys as channels, contexts values. */
+static void prepare(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct head *head)
+{
+    const size_t t = head->tokens, d = head->width, wide = padded(t), cols = run->dot->cols;
+    int8_t *codes = scratch->query.q; /* of a value, on its way into columns */
+    for (size_t i = 0; i < d; i++)
+        memset(scratch->value + i * wide + t, 0, wide - t);
+    for (size_t i = 0; i < t; i++) {
+        const size_t row = row_of(stage, head, i);
+        quantize(run, d, head->k + row * head->stride, head->s_k, scratch->key + i * d);
+        quantize(run, d, head->v + row * head->stride, head->s_v, codes);
+        for (size_t j = 0; j < d; j++)
+            scratch->value[j * wide + i] = codes[j];
+    }
+    const struct dot_weights keys = {t, d, NULL, NULL, scratch->key, d}, values = {d, t, NULL, NULL, scratch->value, wide};
+    for (size_t first = 0; first < t; first += cols)
+        run->dot->decode(&keys, first, t - first < cols ? t - first : cols, scratch->key_panels + first * padded(d));
+    for (size_t first = 0; first < d; first += cols)
+        run->dot->decode(&values, first, d - first < cols ? d - first : cols, scratch->value_panels + first * wide);
+}
+
+/* acc [rows][n] = codes [rows][k] times panels of n channels. */
+static void multiply(struct run *run, struct scratch *scratch, size_t rows, size_t k, size_t n, const int8_t *q,
+                     size_t stride, const uint8_t *panels)
+{
+    const size_t cols = run->dot->cols;
+    for (size_t i = 0; i < rows; i++)
+        scratch->init[i] = -INT8_OFFSET * run->dot->row_sum(padded(k), q + i * stride);
+    for (size_t first = 0; first < n; first += cols) {
+        const struct dot_job job = {rows, k, n - first < cols ? n - first : cols, q, stride, scratch->init,
+                                    panels + first * padded(k), scratch->acc + first, n};
+        run->dot->int8(&job);
+    }
+}
+
+static void fill(size_t count, float value, float *to)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] = value;
+}
+
+/* One row of accumulated scores -> codes of its probabilities. */
+static void probabilities(struct run *run, struct scratch *scratch, const struct head *head, const int32_t *acc,
+                          const float *bias, const float *mask, int8_t *q)
+{
+    const size_t t = head->tokens;
+    const float root = (float)(1.0 / sqrt((double)head->width));
+    float *scores = scratch->scores;
+    note_status(run, run->rows->rescale(1, t, acc, &head->s_q, scratch->filled, NULL, scores));
+    for (size_t j = 0; j < t; j++)
+        scores[j] *= root;
+    for (size_t j = 0; bias && j < t; j++)
+        scores[j] += bias[j];
+    for (size_t j = 0; mask && j < t; j++)
+        scores[j] += mask[j];
+    note_status(run, run->rows->softmax(1, t, scores, scores));
+    quantize(run, t, scores, PROB_SCALE, q);
+    memset(q + t, 0, padded(t) - t);
+}
+
+/* Rows from `start` of the window: scores, probabilities, context. */
+static void attend_rows(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,
+                        const struct refvit_block *block, const struct head *head, size_t window, size_t number,
+                        size_t start, size_t rows)
+{
+    const size_t t = head->tokens, d = head->width, wide = padded(t);
+    int8_t *q = scratch->query.q, *p = q + BLOCK_ROWS * padded(d);
+    const float s = PROB_SCALE;
+    memset(q, 0, rows * padded(d));
+    for (size_t i = 0; i < rows; i++)
+        quantize(run, d, head->q + row_of(stage, head, start + i) * head->stride, head->s_q, q + i * padded(d));
+    multiply(run, scratch, rows, d, t, q, padded(d), scratch->key_panels);
+    fill(t, head->s_k, scratch->filled);
+    for (size_t i = 0; i < rows; i++) {
+        const size_t at = start + i;
+        probabilities(run, scratch, head, scratch->acc + i * t, block->bias ? block->bias + (number * t + at) * t : NULL,
+                      block->mask ? block->mask + (window * t + at) * t : NULL, p + i * wide);
+    }
+    multiply(run, scratch, rows, t, d, p, wide, scratch->value_panels);
+    fill(d, head->s_v, scratch->filled);
+    for (size_t i = 0; i < rows; i++) {
+        const size_t row = row_of(stage, head, start + i);
+        if (row < stage->tokens)
+            note_status(run, run->rows->rescale(1, d, scratch->acc + i * d, &s, scratch->filled, NULL,
+                                                run->context + row * stage->width + number * d));
+    }
+}
+
+void attend(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct refvit_block *block,
+            size_t window, size_t number, size_t part, size_t parts)
+{
+    const size_t c = stage->width, t = stage->window, d = c / stage->heads;
+    const float *first = run->qkv + number * d;
+    const struct head head = {t, d, 3 * c, block->rows ? block->rows + window * t : NULL, first, first + c, first + 2 * c,
+                              head_scale(run, stage, number, 0), head_scale(run, stage, number, 1),
+                              head_scale(run, stage, number, 2)};
+    prepare(run, scratch, stage, &head);
+    const size_t begin = t * part / parts, end = t * (part + 1) / parts;
+    for (size_t row = begin; row < end; row += BLOCK_ROWS)
+        attend_rows(run, scratch, stage, block, &head, window, number, row, end - row < BLOCK_ROWS ? end - row : BLOCK_ROWS);
+}

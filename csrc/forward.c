@@ -1,0 +1,291 @@
+/* The whole forward pass in integers, from pixels to logits: the way of refvit/vit.py and swin.py as engine.py walks it.
+
+   Every thread runs `image`; units of work between two barriers are taken by whoever is free. Results do not depend on
+   threads, for every unit writes its own rows. */
+#include "forward.h"
+
+#include <string.h>
+
+#include "fpenv.h"
+
+typedef void unit_function(struct run *run, struct scratch *scratch, size_t unit, const void *what);
+
+/* A block, and what of the way belongs to it. */
+struct place {
+    const struct refvit_stage *stage;
+    size_t block;
+};
+
+void note_status(struct run *run, int status)
+{
+    if (status)
+        __atomic_store_n(&run->status, status, __ATOMIC_RELAXED);
+}
+
+struct chunks chunks_of(size_t tokens, size_t threads)
+{
+    size_t count = (tokens + CHUNK_ROWS - 1) / CHUNK_ROWS;
+    count = (count + threads - 1) / threads * threads;
+    return (struct chunks){count, (tokens + count - 1) / count};
+}
+
+static size_t rows_in(struct chunks chunks, size_t tokens, size_t chunk)
+{
+    const size_t start = chunk * chunks.rows;
+    return start >= tokens ? 0 : tokens - start < chunks.rows ? tokens - start : chunks.rows;
+}
+
+static void each(struct run *run, struct scratch *scratch, size_t units, unit_function *function, const void *what)
+{
+    for (size_t unit = pool_take(run->pool); unit < units; unit = pool_take(run->pool))
+        function(run, scratch, unit, what);
+    pool_wait(run->pool);
+}
+
+static void each_chunk(struct run *run, struct scratch *scratch, size_t tokens, unit_function *function, const void *what)
+{
+    each(run, scratch, chunks_of(tokens, pool_threads(run->pool)).count, function, what);
+}
+
+static void layernorm(struct run *run, const struct refvit_norm *norm, size_t width, const float *x, float *y)
+{
+    note_status(run, run->rows->layernorm(1, width, x, norm->weight, norm->bias, run->model->eps, y));
+}
+
+/* A patch as a row: channel, row, column, as in a convolution's weight. */
+static void gather_patch(const struct run *run, size_t patch, float *row)
+{
+    const struct refvit_model *model = run->model;
+    const size_t side = model->img_size, p = model->patch_size, channels = model->channels, grid = side / p;
+    const size_t top = patch / grid * p, left = patch % grid * p;
+    for (size_t c = 0; c < channels; c++) {
+        for (size_t y = top; y < top + p; y++, row += p) {
+            if (run->u8) {
+                const uint8_t *from = run->u8 + (y * side + left) * channels + c;
+                for (size_t x = 0; x < p; x++)
+                    row[x] = model->pixels[c * 256 + from[x * channels]];
+            } else {
+                memcpy(row, run->pixels + (c * side + y) * side + left, p * sizeof *row);
+            }
+        }
+    }
+}
+
+static void embed_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
+{
+    const struct refvit_model *model = run->model;
+    const size_t grid = model->img_size / model->patch_size, patches = grid * grid, c = model->embed.n;
+    const struct chunks chunks = chunks_of(patches, pool_threads(run->pool));
+    const size_t m = rows_in(chunks, patches, unit), start = unit * chunks.rows;
+    float *x = run->x + (model->prefix + start) * c;
+    (void)what;
+    if (unit == 0 && model->prefix)
+        memcpy(run->x, model->prefix_rows, model->prefix * c * sizeof *x);
+    for (size_t i = 0; i < m; i++) {
+        gather_patch(run, start + i, scratch->row);
+        quantize_row(run, &model->embed, scratch->row, &scratch->codes, i);
+    }
+    linear(run, scratch, &model->embed, m, (struct target){x, c, 0, NULL});
+    for (size_t i = 0; model->embed_norm && i < m; i++)
+        layernorm(run, model->embed_norm, c, x + i * c, x + i * c);
+    for (size_t i = 0; model->positions && i < m * c; i++)
+        x[i] += model->positions[start * c + i];
+}
+
+/* Four neighbours, (0, 0), (1, 0), (0, 1), (1, 1) as (row, column), become one row; beyond the map there are zeros. */
+static void gather_neighbours(const struct run *run, size_t side, size_t c, size_t token, float *row)
+{
+    const size_t half = (side + 1) / 2;
+    for (size_t i = 0; i < 4; i++, row += c) {
+        const size_t y = 2 * (token / half) + i % 2, x = 2 * (token % half) + i / 2;
+        if (y < side && x < side)
+            memcpy(row, run->x + (y * side + x) * c, c * sizeof *row);
+        else
+            memset(row, 0, c * sizeof *row);
+    }
+}
+
+static void merge_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
+{
+    const struct refvit_stage *stage = what, *before = stage - 1;
+    const struct chunks chunks = chunks_of(stage->tokens, pool_threads(run->pool));
+    const size_t m = rows_in(chunks, stage->tokens, unit), start = unit * chunks.rows;
+    for (size_t i = 0; i < m; i++) {
+        gather_neighbours(run, before->side, before->width, start + i, scratch->row);
+        layernorm(run, stage->merge_norm, 4 * before->width, scratch->row, scratch->row);
+        quantize_row(run, stage->merge, scratch->row, &scratch->codes, i);
+    }
+    linear(run, scratch, stage->merge, m, (struct target){run->other + start * stage->width, stage->width, 0, NULL});
+}
+
+/* The row of padding: a token of zeros, after the norm. */
+static void pad_qkv(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct refvit_linear *qkv)
+{
+    float *row = run->qkv + stage->tokens * qkv->n;
+    memset(scratch->row, 0, qkv->k * sizeof *row);
+    quantize_row(run, qkv, scratch->row, &scratch->codes, 0);
+    linear(run, scratch, qkv, 1, (struct target){row, qkv->n, 0, NULL});
+}
+
+/* qkv(norm1(x)) of a chunk. */
+static void qkv_chunk(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,
+                      const struct refvit_block *block, size_t unit)
+{
+    const struct chunks chunks = chunks_of(stage->tokens, pool_threads(run->pool));
+    const size_t m = rows_in(chunks, stage->tokens, unit), start = unit * chunks.rows, c = stage->width;
+    const int pads = stage->windows * stage->window > stage->tokens;
+    float *padding_amax = run->amax + chunks.count * 3 * stage->heads;
+    if (unit == 0 && pads)
+        pad_qkv(run, scratch, stage, &block->qkv);
+    if (unit == 0)
+        heads_amax(run, stage, pads ? 1 : 0, run->qkv + stage->tokens * 3 * c, padding_amax);
+    for (size_t i = 0; i < m; i++) {
+        layernorm(run, &block->norm1, c, run->x + (start + i) * c, scratch->row);
+        quantize_row(run, &block->qkv, scratch->row, &scratch->codes, i);
+    }
+    linear(run, scratch, &block->qkv, m, (struct target){run->qkv + start * 3 * c, 3 * c, 0, NULL});
+    heads_amax(run, stage, m, run->qkv + start * 3 * c, run->amax + unit * 3 * stage->heads);
+}
+
+/* x += proj(context), then x += fc2(gelu(fc1(norm2(x)))), of a chunk. */
+static void mlp_chunk(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,
+                      const struct refvit_block *block, size_t unit)
+{
+    const struct chunks chunks = chunks_of(stage->tokens, pool_threads(run->pool));
+    const size_t m = rows_in(chunks, stage->tokens, unit), start = unit * chunks.rows, c = stage->width;
+    float *x = run->x + start * c;
+    for (size_t i = 0; i < m; i++)
+        quantize_row(run, &block->proj, run->context + (start + i) * c, &scratch->codes, i);
+    linear(run, scratch, &block->proj, m, (struct target){x, c, 1, block->gamma1});
+    for (size_t i = 0; i < m; i++) {
+        layernorm(run, &block->norm2, c, x + i * c, scratch->row);
+        quantize_row(run, &block->fc1, scratch->row, &scratch->codes, i);
+    }
+    linear(run, scratch, &block->fc1, m, (struct target){scratch->hidden, block->fc1.n, 0, NULL});
+    for (size_t i = 0; i < m; i++) {
+        float *hidden = scratch->hidden + i * block->fc1.n;
+        note_status(run, run->rows->gelu_values(block->fc1.n, hidden, hidden));
+        quantize_row(run, &block->fc2, hidden, &scratch->codes, i);
+    }
+    linear(run, scratch, &block->fc2, m, (struct target){x, c, 1, block->gamma2});
+}
+
+/* The end of one block and the beginning of the next: both work on the same tokens alone. */
+static void rows_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
+{
+    const struct place *place = what;
+    const struct refvit_stage *stage = place->stage;
+    if (place->block > 0)
+        mlp_chunk(run, scratch, stage, stage->blocks + place->block - 1, unit);
+    if (place->block < stage->depth)
+        qkv_chunk(run, scratch, stage, stage->blocks + place->block, unit);
+}
+
+/* A window and head are cut only where there is one window: with many, there is enough to share. */
+static size_t attention_parts(const struct run *run, const struct refvit_stage *stage)
+{
+    return stage->windows == 1 && stage->heads % pool_threads(run->pool) ? pool_threads(run->pool) : 1;
+}
+
+static void attention_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
+{
+    const struct place *place = what;
+    const struct refvit_stage *stage = place->stage;
+    const size_t parts = attention_parts(run, stage), head = unit / parts % stage->heads;
+    attend(run, scratch, stage, stage->blocks + place->block, unit / parts / stage->heads, head, unit % parts, parts);
+}
+
+static void swap_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
+{
+    float *x = run->x;
+    (void)scratch, (void)unit, (void)what;
+    run->x = run->other;
+    run->other = x;
+}
+
+static void stage_forward(struct run *run, struct scratch *scratch, const struct refvit_stage *stage)
+{
+    if (stage->merge) {
+        each_chunk(run, scratch, stage->tokens, merge_unit, stage);
+        each(run, scratch, 1, swap_unit, NULL);
+    }
+    for (size_t i = 0; i <= stage->depth; i++) {
+        const struct place place = {stage, i};
+        each_chunk(run, scratch, stage->tokens, rows_unit, &place);
+        if (i < stage->depth)
+            each(run, scratch, stage->windows * stage->heads * attention_parts(run, stage), attention_unit, &place);
+    }
+}
+
+/* Mean over the tokens, summed by 16 partial sums, then a tree (N9).  -> scratch->row [C] */
+static void mean_of_tokens(struct run *run, struct scratch *scratch, const struct refvit_stage *stage)
+{
+    const size_t c = stage->width;
+    memset(run->pooled, 0, PARTIAL_SUMS * c * sizeof *run->pooled);
+    for (size_t i = 0; i < stage->tokens; i++) {
+        layernorm(run, &run->model->norm, c, run->x + i * c, scratch->row);
+        for (size_t j = 0; j < c; j++)
+            run->pooled[i % PARTIAL_SUMS * c + j] += scratch->row[j];
+    }
+    for (size_t half = PARTIAL_SUMS / 2; half > 0; half /= 2)
+        for (size_t j = 0; j < half * c; j++)
+            run->pooled[j] += run->pooled[half * c + j];
+    for (size_t j = 0; j < c; j++)
+        scratch->row[j] = run->pooled[j] / (float)stage->tokens;
+}
+
+static void head_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
+{
+    const struct refvit_model *model = run->model;
+    const struct refvit_stage *last = model->stages + model->stage_count - 1;
+    (void)unit, (void)what;
+    for (size_t i = 0; i < model->head_count; i++) {
+        if (model->pool)
+            mean_of_tokens(run, scratch, last);
+        else
+            layernorm(run, &model->norm, last->width, run->x + i * last->width, scratch->row);
+        quantize_row(run, &model->heads[i], scratch->row, &scratch->codes, 0);
+        linear(run, scratch, &model->heads[i], 1, (struct target){run->logits, model->classes, i > 0, NULL});
+    }
+    for (size_t j = 0; model->head_count > 1 && j < model->classes; j++)
+        run->logits[j] *= 0.5f;
+}
+
+static void image(void *argument, size_t thread)
+{
+    struct run *run = argument;
+    struct scratch *scratch = run->scratch + thread;
+    const struct refvit_model *model = run->model;
+    const size_t grid = model->img_size / model->patch_size;
+    const fp_env saved = fp_enter();
+    each_chunk(run, scratch, grid * grid, embed_unit, NULL);
+    for (size_t i = 0; i < model->stage_count; i++)
+        stage_forward(run, scratch, model->stages + i);
+    each(run, scratch, 1, head_unit, NULL);
+    fp_leave(saved);
+}
+
+size_t refvit_work_size(const struct refvit_model *model, int backend, size_t threads)
+{
+    struct run run = {.model = model, .dot = dot_kernels(backend)};
+    return usable(backend) && threads ? lay_out(&run, model, threads, NULL) : 0;
+}
+
+int refvit_forward(const struct refvit_model *model, int backend, struct refvit_pool *pool, size_t images,
+                   const uint8_t *u8, const float *x, float *logits, void *work, size_t work_size)
+{
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
+    struct run run = {.model = model, .pool = pool, .rows = row_kernels(backend), .dot = dot_kernels(backend)};
+    if (work_size < refvit_work_size(model, backend, pool_threads(pool)) || (uintptr_t)work % DOT_ALIGN)
+        return REFVIT_BAD_SIZE;
+    lay_out(&run, model, pool_threads(pool), work);
+    const size_t pixels = model->img_size * model->img_size * model->channels;
+    for (size_t i = 0; i < images; i++) {
+        run.u8 = u8 ? u8 + i * pixels : NULL;
+        run.pixels = u8 ? NULL : x + i * pixels;
+        run.logits = logits + i * model->classes;
+        pool_run(pool, image, &run);
+    }
+    return run.status;
+}

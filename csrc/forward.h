@@ -1,0 +1,87 @@
+/* What the files of the forward pass share. Letters: m rows of a chunk, T tokens, C width, H heads, D width of a head.
+
+   A chunk of tokens goes through everything that works row by row without meeting another: norm, quantize, product,
+   GELU, residual. Chunks meet at attention, which needs all tokens of a window. So a block is two rounds of work. */
+#ifndef REFVIT_FORWARD_H
+#define REFVIT_FORWARD_H
+
+#include "dot.h"
+#include "exact.h"
+#include "pool.h"
+
+#define CHUNK_ROWS 200 /* of tokens, at most: a panel is decoded once for all of them */
+#define BLOCK_ROWS 24  /* rows whose accumulators stay in the first cache */
+
+/* Rows as codes, with what the product needs of each (N4, N6). */
+struct codes {
+    int8_t *q; /* [m][stride], zeros beyond k */
+    size_t stride;
+    float *s;
+    int32_t *zp, *sums;
+};
+
+/* The buffers of one thread. */
+struct scratch {
+    struct codes codes;
+    uint8_t *panel;
+    int32_t *acc;  /* [BLOCK_ROWS][columns] */
+    int32_t *init; /* [m] */
+    float *row;    /* one row, of any width */
+    float *hidden; /* [m][hidden] */
+    /* attention */
+    struct codes query;
+    int8_t *key, *value; /* [T][D], [D][T], rows padded */
+    uint8_t *key_panels, *value_panels;
+    float *scores; /* [T] */
+    float *filled; /* [max(T, D)]: one scale for every column */
+};
+
+struct run {
+    const struct refvit_model *model;
+    struct refvit_pool *pool;
+    const struct row_kernels *rows;
+    const struct dot_kernels *dot;
+    struct scratch *scratch; /* of each thread */
+    float *x, *other;        /* [T][C]: the tokens, and room for merged ones */
+    float *qkv;              /* [T + 1][3 C], the last for padding */
+    float *context;          /* [T][C] */
+    float *amax;             /* [chunks + 1][3 H] */
+    float *pooled;           /* [16][C] */
+    const uint8_t *u8;       /* the picture, one of them */
+    const float *pixels;
+    float *logits;
+    int status; /* touched atomically */
+};
+
+/* The chunks that `tokens` are cut into. */
+struct chunks {
+    size_t count, rows;
+};
+
+struct chunks chunks_of(size_t tokens, size_t threads);
+
+void note_status(struct run *run, int status);
+
+/* y = layer(codes) [m][n], rows `stride` apart; or y += gamma * layer(codes), gamma NULL meaning 1 (N6, N7, N8). */
+struct target {
+    float *y;
+    size_t stride;
+    int add;
+    const float *gamma;
+};
+
+/* Codes of one row of a layer's input, and its place among the m rows of `codes`. */
+void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row);
+void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
+            struct target target);
+
+/* Attention of `part` of `parts` of a window's rows for one head (N10). */
+void attend(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,
+            const struct refvit_block *block, size_t window, size_t head, size_t part, size_t parts);
+/* Largest |q|, |k|, |v| of each head among some rows of qkv -> amax [3 H]. */
+void heads_amax(const struct run *run, const struct refvit_stage *stage, size_t rows, const float *qkv, float *amax);
+
+/* Carve the buffers out of `base`, or only count where that is NULL.  -> bytes */
+size_t lay_out(struct run *run, const struct refvit_model *model, size_t threads, uint8_t *base);
+
+#endif

@@ -1,0 +1,63 @@
+/* A linear layer in integers: quantize its input, multiply, rescale (N4 to N8). */
+#include <string.h>
+
+#include "forward.h"
+
+void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row)
+{
+    const int bits = layer->act_bits, high = (1 << (bits - 1)) - 1, minmax = run->model->minmax;
+    int8_t *q = codes->q + row * codes->stride;
+    float *s = codes->s + row;
+    int32_t *zp = codes->zp + row;
+    int status = REFVIT_OK;
+    *s = layer->s;
+    *zp = layer->zp;
+    if (layer->s == 0.0f)
+        status = minmax ? run->rows->minmax_scale(1, layer->k, bits, x, s, zp)
+                        : run->rows->symmetric_scale(1, layer->k, bits, x, s);
+    status |= run->rows->quantize_rows(1, layer->k, minmax ? -high - 1 : -high, high, x, s, zp, q);
+    memset(q + layer->k, 0, padded(layer->k) - layer->k);
+    codes->sums[row] = run->dot->row_sum(padded(layer->k), q);
+    note_status(run, status);
+}
+
+/* acc [rows][cols] of rows from `row` and columns from `first` -> target. */
+static void finish(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t row, size_t rows,
+                   size_t first, size_t cols, const struct target *target)
+{
+    const float *bias = layer->bias ? layer->bias + first : NULL;
+    const float *gamma = target->gamma ? target->gamma + first : NULL;
+    for (size_t r = 0; r < rows; r++) {
+        int32_t *acc = scratch->acc + r * cols;
+        const int32_t zp = scratch->codes.zp[row + r];
+        float *y = target->y + (row + r) * target->stride + first, *to = target->add ? scratch->row : y;
+        for (size_t c = 0; zp != 0 && c < cols; c++)
+            acc[c] -= zp * layer->code_sums[first + c];
+        note_status(run, run->rows->rescale(1, cols, acc, scratch->codes.s + row + r, layer->alpha + first, bias, to));
+        for (size_t c = 0; gamma && c < cols; c++)
+            to[c] *= gamma[c];
+        for (size_t c = 0; target->add && c < cols; c++)
+            y[c] += to[c];
+    }
+}
+
+void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target)
+{
+    const int ternary = layer->bits == 2;
+    const size_t words = words_of(layer->k);
+    const struct dot_weights weights = {
+        layer->n, layer->k, layer->planes, ternary ? layer->planes + layer->n * words : NULL, layer->codes, layer->k};
+    for (size_t i = 0; i < m; i++)
+        scratch->init[i] = -(ternary ? TERNARY_OFFSET : INT8_OFFSET) * scratch->codes.sums[i];
+    for (size_t first = 0; first < layer->n; first += run->dot->cols) {
+        const size_t cols = layer->n - first < run->dot->cols ? layer->n - first : run->dot->cols;
+        run->dot->decode(&weights, first, cols, scratch->panel);
+        for (size_t row = 0; row < m; row += BLOCK_ROWS) {
+            const size_t rows = m - row < BLOCK_ROWS ? m - row : BLOCK_ROWS;
+            const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * scratch->codes.stride,
+                                        scratch->codes.stride, scratch->init + row, scratch->panel, scratch->acc, cols};
+            (ternary ? run->dot->ternary : run->dot->int8)(&job);
+            finish(run, scratch, layer, row, rows, first, cols, &target);
+        }
+    }
+}

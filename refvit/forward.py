@@ -1,0 +1,203 @@
+"""The whole forward pass of a packed model in C (csrc/forward.c): what ``engine.IntegerPass`` does step by step.
+
+Here the arrays of an engine become the structures of refvit.h, and threads and work space are held ready.
+Shapes: B images, S side of a picture, W windows, T tokens of a window.
+"""
+
+import os
+import threading
+
+import numpy as np
+
+from . import kernels
+from .errors import UsageError
+from .gate import contiguous
+from .preprocess import normalise
+from .threads import threads
+from .window import bias_forward, shift_mask, to_windows
+
+WORK_ALIGN = 64  # bytes; DOT_ALIGN of dot.h
+
+_pools = {}  # number of threads -> Pool
+
+
+def supported(engine):
+    """Whether C walks the whole way of this engine: not in NumPy, not with a scale per image or float attention."""
+    quant = engine.quant
+    return (kernels.level_of(engine.backend) != kernels.NUMPY
+            and quant.act_scale != "image" and quant.attention == "int8")  # fmt: skip
+
+
+class Forward:
+    """An engine's model as refvit.h describes it. The arrays stay the engine's; none is copied that fits as it is."""
+
+    def __init__(self, engine):
+        self.keep = []  # what the structures point to
+        self.config, self.linears, self.params = engine.config, engine.linears, engine.params
+        model = self.struct("struct refvit_model")
+        config, quant = engine.config, engine.quant
+        model.img_size, model.patch_size, model.channels = config.img_size, config.patch_size, config.in_chans
+        model.classes, model.eps, model.minmax = config.num_classes, config.norm_eps, quant.act_quantizer == "minmax"
+        model.pixels = self.floats(pixel_values(engine.preprocess)) if config.in_chans == 3 else kernels.ffi.NULL
+        self.fill_linear(model.embed, "patch_embed.proj")
+        (self.fill_swin if config.family == "swin" else self.fill_vit)(model)
+        self.fill_norm(model.norm, "norm")
+        self.model = model
+
+    def run(self, u8, x, images, level):
+        """Logits of pictures, u8 uint8 [B, S, S, 3] or x float32 [B, C, S, S].  -> float32 [B, classes], status"""
+        logits = np.empty((images, self.config.num_classes), np.float32)
+        pool = pool_of(threads())
+        size = kernels.lib.refvit_work_size(self.model, level, threads())
+        with pool.lock:
+            work = pool.work_space(size)
+            status = kernels.lib.refvit_forward(
+                self.model, level, pool.handle, images, pointer_or_null(u8, "uint8_t[]"), pointer_or_null(x, "float[]"),
+                kernels.pointer(logits), kernels.ffi.from_buffer(work), size
+            )  # fmt: skip
+        return logits, status
+
+    def fill_vit(self, model):
+        config, p = self.config, self.params
+        tokens = [p[n][0] for n in ("cls_token", "dist_token") if n in p]
+        prefix, positions = np.concatenate(tokens), p["pos_embed"][0]
+        model.prefix = len(prefix)
+        if not config.no_embed_class:
+            prefix, positions = prefix + positions[: len(prefix)], positions[len(prefix) :]
+        model.prefix_rows, model.positions = self.floats(prefix), self.floats(positions)
+        tokens = config.num_patches + config.num_prefix_tokens
+        stages = self.structs("struct refvit_stage", 1, model, "stages", "stage_count")
+        blocks = self.fill_stage(stages[0], 0, tokens, config.embed_dim, config.num_heads, tokens, 1, config.depth)
+        for i in range(config.depth):
+            self.fill_block(blocks[i], f"blocks.{i}")
+        heads = [n for n in ("head", "head_dist") if n in self.linears]
+        for struct, name in zip(self.structs("struct refvit_linear", len(heads), model, "heads", "head_count"), heads):
+            self.fill_linear(struct, name)
+
+    def fill_swin(self, model):
+        config = self.config
+        model.embed_norm = norm = self.struct("struct refvit_norm")
+        self.fill_norm(norm, "patch_embed.norm")
+        stages = self.structs("struct refvit_stage", len(config.stages), model, "stages", "stage_count")
+        for i, (side, width, heads, m, depth) in enumerate(config.stages):
+            windows = (-(-side // m)) ** 2
+            blocks = self.fill_stage(stages[i], side, side * side, width, heads, m * m, windows, depth)
+            if i:
+                self.fill_merge(stages[i], f"layers.{i}.downsample")
+            for j in range(depth):
+                self.fill_windows(blocks[j], f"layers.{i}.blocks.{j}", side, m, config.shift(i, j))
+        model.pool = 1
+        heads = self.structs("struct refvit_linear", 1, model, "heads", "head_count")
+        self.fill_linear(heads[0], "head.fc")
+
+    def fill_stage(self, stage, side, tokens, width, heads, window, windows, depth):
+        """-> its blocks, to be filled"""
+        stage.side, stage.tokens, stage.width, stage.heads = side, tokens, width, heads
+        stage.window, stage.windows, stage.hidden = window, windows, int(width * self.config.mlp_ratio)
+        return self.structs("struct refvit_block", depth, stage, "blocks", "depth")
+
+    def fill_merge(self, stage, name):
+        stage.merge_norm = norm = self.struct("struct refvit_norm")
+        stage.merge = linear = self.struct("struct refvit_linear")
+        self.fill_norm(norm, f"{name}.norm")
+        self.fill_linear(linear, f"{name}.reduction")
+
+    def fill_windows(self, block, name, side, m, shift):
+        """A block of Swin: bias of positions, mask, and which tokens stand in which window (-1: padding)."""
+        self.fill_block(block, name)
+        block.bias = self.floats(bias_forward(self.params[f"{name}.attn.relative_position_bias_table"], m))
+        if shift:
+            block.mask = self.floats(shift_mask(side, m, shift))
+        numbers = np.arange(1, side * side + 1, dtype=np.int32).reshape(1, side, side, 1)
+        rows = contiguous(to_windows(numbers, m, shift)[0, :, :, 0] - 1)
+        block.rows = self.hold(rows)
+
+    def fill_block(self, block, name):
+        for norm in ("norm1", "norm2"):
+            self.fill_norm(getattr(block, norm), f"{name}.{norm}")
+        for field, layer in (("qkv", "attn.qkv"), ("proj", "attn.proj"), ("fc1", "mlp.fc1"), ("fc2", "mlp.fc2")):
+            self.fill_linear(getattr(block, field), f"{name}.{layer}")
+        for field, gamma in (("gamma1", "ls1"), ("gamma2", "ls2")):
+            if f"{name}.{gamma}.gamma" in self.params:
+                setattr(block, field, self.floats(self.params[f"{name}.{gamma}.gamma"]))
+
+    def fill_norm(self, struct, name):
+        struct.weight, struct.bias = (self.floats(self.params[f"{name}.{part}"]) for part in ("weight", "bias"))
+
+    def fill_linear(self, struct, name):
+        layer = self.linears[name]
+        struct.n, struct.k, struct.bits, struct.act_bits = len(layer.alpha), layer.k, layer.bits, layer.act_bits
+        weight = self.hold(contiguous(layer.weight))
+        if layer.bits == 2:
+            struct.planes = weight
+        else:
+            struct.codes = weight
+        struct.alpha = self.floats(layer.alpha)
+        if layer.bias is not None:
+            struct.bias = self.floats(layer.bias)
+        struct.code_sums = self.hold(layer.code_sums())
+        if layer.static is not None:
+            struct.s, struct.zp = float(layer.static[0][0]), int(layer.static[1][0])
+
+    def struct(self, name):
+        value = kernels.ffi.new(f"{name} *")
+        self.keep.append(value)
+        return value
+
+    def structs(self, name, count, owner, field, count_field):
+        """An array of structures, entered in its owner."""
+        values = kernels.ffi.new(f"{name}[]", count)
+        self.keep.append(values)
+        setattr(owner, field, values)
+        setattr(owner, count_field, count)
+        return values
+
+    def floats(self, array):
+        return self.hold(np.ascontiguousarray(array, np.float32))
+
+    def hold(self, array):
+        """A pointer to the array's memory, which lives as long as this."""
+        value = kernels.pointer(array)
+        self.keep.append(value)
+        return value
+
+
+def pixel_values(preprocess):
+    """What each value of a pixel becomes in each channel (N12).  -> float32 [3, 256]"""
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1).reshape(1, 256, 1, 3)
+    return normalise(ramp, preprocess).reshape(3, 256)
+
+
+class Pool:
+    """Threads that wait for work, and the memory they work in. They live as long as the process.
+
+    Raises UsageError where the system does not give as many.
+    """
+
+    def __init__(self, count):
+        self.handle, self.lock = kernels.lib.refvit_pool_new(count), threading.Lock()
+        self.memory = np.empty(0, np.uint8)
+        if self.handle == kernels.ffi.NULL:
+            raise UsageError("threads", "number of threads", "as many as the system gives", count)
+
+    def work_space(self, size):
+        """``size`` bytes, aligned, of no particular content."""
+        if len(self.memory) < size + WORK_ALIGN:
+            self.memory = np.empty(size + WORK_ALIGN, np.uint8)
+        start = -self.memory.ctypes.data % WORK_ALIGN
+        return self.memory[start : start + size]
+
+
+def pool_of(count):
+    """The pool of so many threads; one run at a time holds its lock."""
+    if count not in _pools:
+        _pools.setdefault(count, Pool(count))
+    return _pools[count]
+
+
+def pointer_or_null(array, ctype):
+    return kernels.ffi.NULL if array is None else kernels.ffi.from_buffer(ctype, array)
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has the pools' memory but none of their threads
+    os.register_at_fork(after_in_child=_pools.clear)
