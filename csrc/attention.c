@@ -15,16 +15,6 @@ struct head {
     float s_q, s_k, s_v;
 };
 
-static float finite_amax(size_t count, const float *x)
-{
-    float amax = 0.0f;
-    for (size_t i = 0; i < count; i++) {
-        const float a = fabsf(x[i]);
-        amax = a > amax && a <= FLT_MAX ? a : amax;
-    }
-    return amax;
-}
-
 void heads_amax(const struct run *run, const struct refvit_stage *stage, size_t rows, const float *qkv, float *amax)
 {
     const size_t heads = 3 * stage->heads, width = stage->width / stage->heads;
@@ -32,7 +22,7 @@ void heads_amax(const struct run *run, const struct refvit_stage *stage, size_t 
         amax[h] = 0.0f;
     for (size_t i = 0; i < rows; i++) {
         for (size_t h = 0; h < heads; h++, qkv += width) {
-            const float largest = finite_amax(width, qkv);
+            const float largest = run->steps->amax(width, qkv);
             amax[h] = largest > amax[h] ? largest : amax[h];
         }
     }
@@ -98,12 +88,6 @@ static void multiply(struct run *run, struct scratch *scratch, size_t rows, size
     }
 }
 
-static void fill(size_t count, float value, float *to)
-{
-    for (size_t i = 0; i < count; i++)
-        to[i] = value;
-}
-
 /* One row of accumulated scores -> codes of its probabilities. */
 static void probabilities(struct run *run, struct scratch *scratch, const struct head *head, const int32_t *acc,
                           const float *bias, const float *mask, int8_t *q)
@@ -111,13 +95,7 @@ static void probabilities(struct run *run, struct scratch *scratch, const struct
     const size_t t = head->tokens;
     const float root = (float)(1.0 / sqrt((double)head->width));
     float *scores = scratch->scores;
-    note_status(run, run->rows->rescale(1, t, acc, &head->s_q, scratch->filled, NULL, scores));
-    for (size_t j = 0; j < t; j++)
-        scores[j] *= root;
-    for (size_t j = 0; bias && j < t; j++)
-        scores[j] += bias[j];
-    for (size_t j = 0; mask && j < t; j++)
-        scores[j] += mask[j];
+    run->steps->scores(t, acc, head->s_q, head->s_k, root, bias, mask, scores);
     note_status(run, run->rows->softmax(1, t, scores, scores));
     quantize(run, t, scores, PROB_SCALE, q);
     memset(q + t, 0, padded(t) - t);
@@ -135,14 +113,14 @@ static void attend_rows(struct run *run, struct scratch *scratch, const struct r
     for (size_t i = 0; i < rows; i++)
         quantize(run, d, head->q + row_of(stage, head, start + i) * head->stride, head->s_q, q + i * padded(d));
     multiply(run, scratch, rows, d, t, q, padded(d), scratch->key_panels);
-    fill(t, head->s_k, scratch->filled);
     for (size_t i = 0; i < rows; i++) {
         const size_t at = start + i;
         probabilities(run, scratch, head, scratch->acc + i * t, block->bias ? block->bias + (number * t + at) * t : NULL,
                       block->mask ? block->mask + (window * t + at) * t : NULL, p + i * wide);
     }
     multiply(run, scratch, rows, t, d, p, wide, scratch->value_panels);
-    fill(d, head->s_v, scratch->filled);
+    for (size_t j = 0; j < d; j++)
+        scratch->filled[j] = head->s_v;
     for (size_t i = 0; i < rows; i++) {
         const size_t row = row_of(stage, head, start + i);
         if (row < stage->tokens)

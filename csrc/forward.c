@@ -276,7 +276,10 @@ int refvit_forward(const struct refvit_model *model, int backend, struct refvit_
 {
     if (!usable(backend))
         return REFVIT_BAD_BACKEND;
-    struct run run = {.model = model, .pool = pool, .rows = row_kernels(backend), .dot = dot_kernels(backend)};
+    struct run run = {.model = model, .pool = pool};
+    run.rows = row_kernels(backend);
+    run.steps = step_kernels(backend);
+    run.dot = dot_kernels(backend);
     if (work_size < refvit_work_size(model, backend, pool_threads(pool)) || (uintptr_t)work % DOT_ALIGN)
         return REFVIT_BAD_SIZE;
     lay_out(&run, model, pool_threads(pool), work);

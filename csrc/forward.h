@@ -8,6 +8,7 @@
 #include "dot.h"
 #include "exact.h"
 #include "pool.h"
+#include "steps.h"
 
 #define CHUNK_ROWS 200 /* of tokens, at most: a panel is decoded once for all of them */
 #define BLOCK_ROWS 24  /* rows whose accumulators stay in the first cache */
@@ -33,13 +34,14 @@ struct scratch {
     int8_t *key, *value; /* [T][D], [D][T], rows padded */
     uint8_t *key_panels, *value_panels;
     float *scores; /* [T] */
-    float *filled; /* [max(T, D)]: one scale for every column */
+    float *filled; /* [D]: one scale for every column */
 };
 
 struct run {
     const struct refvit_model *model;
     struct refvit_pool *pool;
     const struct row_kernels *rows;
+    const struct step_kernels *steps;
     const struct dot_kernels *dot;
     struct scratch *scratch; /* of each thread */
     float *x, *other;        /* [T][C]: the tokens, and room for merged ones */

@@ -21,24 +21,16 @@ void quantize_row(struct run *run, const struct refvit_linear *layer, const floa
     note_status(run, status);
 }
 
-/* acc [rows][cols] of rows from `row` and columns from `first` -> target. */
+/* The accumulators of `rows` rows from `row` and `cols` columns from `first` -> target. */
 static void finish(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t row, size_t rows,
                    size_t first, size_t cols, const struct target *target)
 {
-    const float *bias = layer->bias ? layer->bias + first : NULL;
-    const float *gamma = target->gamma ? target->gamma + first : NULL;
-    for (size_t r = 0; r < rows; r++) {
-        int32_t *acc = scratch->acc + r * cols;
-        const int32_t zp = scratch->codes.zp[row + r];
-        float *y = target->y + (row + r) * target->stride + first, *to = target->add ? scratch->row : y;
-        for (size_t c = 0; zp != 0 && c < cols; c++)
-            acc[c] -= zp * layer->code_sums[first + c];
-        note_status(run, run->rows->rescale(1, cols, acc, scratch->codes.s + row + r, layer->alpha + first, bias, to));
-        for (size_t c = 0; gamma && c < cols; c++)
-            to[c] *= gamma[c];
-        for (size_t c = 0; target->add && c < cols; c++)
-            y[c] += to[c];
-    }
+    const struct codes *codes = &scratch->codes;
+    const struct finish_job job = {
+        rows, cols, scratch->acc, codes->s + row, codes->zp + row, run->model->minmax ? layer->code_sums + first : NULL,
+        layer->alpha + first, layer->bias ? layer->bias + first : NULL, target->add,
+        target->gamma ? target->gamma + first : NULL, target->y + row * target->stride + first, target->stride};
+    run->steps->finish(&job);
 }
 
 void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target)

@@ -11,6 +11,7 @@
 #define TARGET __attribute__((target("avx2")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 #define TABLE row_kernels_avx2
+#define STEPS step_kernels_avx2
 #define LANES PARTIAL_SUMS
 
 typedef struct {
@@ -258,5 +259,6 @@ INLINE doubles erf_coefficient(erf_rows rows, int k)
 }
 
 #include "rows_vector.h"
+#include "steps_vector.h"
 
 #endif

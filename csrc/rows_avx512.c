@@ -10,6 +10,7 @@
 #define TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512vl")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 #define TABLE row_kernels_avx512
+#define STEPS step_kernels_avx512
 #define LANES PARTIAL_SUMS
 
 typedef __m512 floats;
@@ -192,5 +193,6 @@ INLINE doubles erf_coefficient(erf_rows rows, int k)
 }
 
 #include "rows_vector.h"
+#include "steps_vector.h"
 
 #endif

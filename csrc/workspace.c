@@ -68,7 +68,7 @@ static struct scratch take_scratch(uint8_t *base, size_t *used, const struct ext
     s.key_panels = take(base, used, panels * padded(e->head));
     s.value_panels = take(base, used, panels * padded(e->window));
     s.scores = take(base, used, e->window * sizeof *s.scores);
-    s.filled = take(base, used, widest * sizeof *s.filled);
+    s.filled = take(base, used, e->head * sizeof *s.filled);
     return s;
 }
 

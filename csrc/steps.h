@@ -1,0 +1,44 @@
+/* What the forward pass does to many rows at once, and what has no twin alone: the end of a product, scores, maxima. */
+#ifndef REFVIT_STEPS_H
+#define REFVIT_STEPS_H
+
+#include "internal.h"
+
+/* Accumulators [rows][cols] of a product -> its output: v = (acc - zp sum(w)) * s * alpha + bias (N6, N8), then y = v,
+   or y += v, or y += v * gamma (N11). A NaN is left to whoever reads y. */
+struct finish_job {
+    size_t rows, cols;
+    int32_t *acc; /* rows side by side */
+    const float *s;
+    const int32_t *zp, *code_sums; /* of each row, of each channel; code_sums NULL: no zero points */
+    const float *alpha, *bias;     /* bias may be NULL */
+    int add;
+    const float *gamma; /* may be NULL */
+    float *y;
+    size_t stride;
+};
+
+struct step_kernels {
+    void (*finish)(const struct finish_job *job);
+    /* y = acc * s_q * s_k * root, then + bias and + mask where there are such (N10). */
+    void (*scores)(size_t count, const int32_t *acc, float s_q, float s_k, float root, const float *bias,
+                   const float *mask, float *y);
+    float (*amax)(size_t count, const float *x); /* largest |x| of the finite ones, 0 without any (N5) */
+};
+
+extern const struct step_kernels step_kernels_portable;
+#if REFVIT_X86
+extern const struct step_kernels step_kernels_avx2, step_kernels_avx512;
+#endif
+
+/* Those of a usable backend; all have the same bits. */
+const struct step_kernels *step_kernels(int backend);
+
+static inline void correct_zero_points(const struct finish_job *job)
+{
+    for (size_t i = 0; job->code_sums && i < job->rows; i++)
+        for (size_t j = 0; j < job->cols; j++)
+            job->acc[i * job->cols + j] -= job->zp[i] * job->code_sums[j];
+}
+
+#endif

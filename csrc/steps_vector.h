@@ -1,0 +1,66 @@
+/* The steps of the forward pass on vectors; included after rows_vector.h, in the same way. They have the bits of
+   steps.c. STEPS is the table. */
+#include "steps.h"
+
+INLINE void finish_step(const struct finish_job *job, floats s, size_t n, const int32_t *acc, size_t j, float *y)
+{
+    floats v = f_mul(f_mul(f_load_ints(acc + j, n), s), f_load(job->alpha + j, n));
+    if (job->bias)
+        v = f_add(v, f_load(job->bias + j, n));
+    if (job->gamma)
+        v = f_mul(v, f_load(job->gamma + j, n));
+    if (job->add)
+        v = f_add(f_load(y + j, n), v);
+    f_store(y + j, n, v);
+}
+
+TARGET static void finish(const struct finish_job *job)
+{
+    correct_zero_points(job);
+    for (size_t i = 0; i < job->rows; i++) {
+        const int32_t *acc = job->acc + i * job->cols;
+        float *y = job->y + i * job->stride;
+        const floats s = f_set(job->s[i]);
+        size_t j = 0;
+        for (; j + LANES <= job->cols; j += LANES)
+            finish_step(job, s, LANES, acc, j, y);
+        if (j < job->cols)
+            finish_step(job, s, job->cols - j, acc, j, y);
+    }
+}
+
+struct score_row {
+    floats s_q, s_k, root;
+    const float *bias, *mask;
+};
+
+INLINE void score_step(const struct score_row *row, size_t n, const int32_t *acc, size_t j, float *y)
+{
+    floats v = f_mul(f_mul(f_mul(f_load_ints(acc + j, n), row->s_q), row->s_k), row->root);
+    if (row->bias)
+        v = f_add(v, f_load(row->bias + j, n));
+    if (row->mask)
+        v = f_add(v, f_load(row->mask + j, n));
+    f_store(y + j, n, v);
+}
+
+TARGET static void scores(size_t count, const int32_t *acc, float s_q, float s_k, float root, const float *bias,
+                          const float *mask, float *y)
+{
+    const struct score_row row = {f_set(s_q), f_set(s_k), f_set(root), bias, mask};
+    size_t j = 0;
+    for (; j + LANES <= count; j += LANES)
+        score_step(&row, LANES, acc, j, y);
+    score_step(&row, count - j, acc, j, y);
+}
+
+TARGET static float amax(size_t count, const float *x)
+{
+    floats largest = f_set(0.0f);
+    size_t j = 0;
+    for (; j + LANES <= count; j += LANES)
+        largest = amax_step(largest, x + j, LANES);
+    return tree_max(amax_step(largest, x + j, count - j));
+}
+
+const struct step_kernels STEPS = {finish, scores, amax};
