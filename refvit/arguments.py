@@ -4,9 +4,10 @@ import argparse
 import math
 
 from . import __version__, commands, training_commands
+from .box import resolve
 from .errors import UsageError
 
-MODEL_HELP = "a checkpoint, a packed file, or a registered name (seeded weights)"
+MODEL_HELP = "a checkpoint, a packed file, the name of a model in the box, or a registered name (seeded weights)"
 THREADS_HELP = (
     "threads of the kernels (default: REFVIT_THREADS, or all cores); for NumPy's matrix products set the environment "
     "variable of its BLAS, as OPENBLAS_NUM_THREADS"
@@ -80,7 +81,7 @@ def add_verb(verbs, name, run, about, example):
 
 def add_model(verb, **kwargs):
     """The model argument and what goes with it."""
-    verb.add_argument("model", metavar="MODEL", help=MODEL_HELP, **kwargs)
+    verb.add_argument("model", metavar="MODEL", type=resolve, help=MODEL_HELP, **kwargs)
     verb.add_argument("--name", help="timm's name of the model, where the checkpoint leaves it open")
     size_help = "side of the pictures; position tables are interpolated to it"
     verb.add_argument("--img-size", type=count, metavar="N", help=size_help)

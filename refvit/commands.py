@@ -13,6 +13,7 @@ from PIL import Image
 from . import calibrate as calibration
 from . import evaluate as evaluation
 from . import kernels, safetensors
+from .box import boxed_names
 from .config import MODELS, QuantConfig, config_to_dict, model_config
 from .engine import Engine, pack as pack_model
 from .errors import BadInputError, UsageError
@@ -232,8 +233,8 @@ def is_name(args):
         refuse(args, "with a file", ("seed",))
         return False
     if args.model not in MODELS:
-        near = ", ".join(difflib.get_close_matches(args.model, MODELS, 3, 0.45))  # "swin_tiny" reaches 0.49
-        raise BadInputError(args.model, "no such file, and no registered name", hint=near or None)
+        near = difflib.get_close_matches(args.model, [*boxed_names(), *MODELS], 3, 0.45)  # "swin_tiny" reaches 0.49
+        raise BadInputError(args.model, "no such file, and no registered name", hint=", ".join(near) or None)
     refuse(args, "with a registered name", ("name",))
     return True
 

@@ -12,6 +12,7 @@ import numpy as np
 from .errors import UsageError
 
 SCORE = ".attn.score"  # ends a block's path in a trace
+HEADS = ("head", "head_dist")  # paths of the class head and the distillation head of a distilled model
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class LossConfig:
     """The parts of the loss; the paper does not tell its own, so each is a switch with the source of its default.
 
     loss = (1 - alpha) cross-entropy(targets) + alpha distillation + attention_weight attention + hidden_weight hidden
+
+    In a distilled model, which has two heads, the class head learns from the targets and the distillation head from
+    the teacher (DeiT, section 4, "Distillation token", and its code). With "none" the targets act on the mean of both
+    heads, which inference takes (our choice: DeiT trains no such model without a teacher).
 
     distill           "none" (then alpha counts as 0); "soft": KL divergence from the teacher's probabilities at a
                       temperature (Hinton, arXiv 1503.02531; DeiT, arXiv 2012.12877, Eq. 2); "hard": cross-entropy with
@@ -58,25 +63,25 @@ def needs_trace(config):
     return config.attention_weight > 0 or config.hidden_weight > 0
 
 
+def needs_student_trace(config, model_config):
+    """Whether the loss reads the student's trace: to compare it, or to find the logits of each of its two heads."""
+    distilled = model_config.family == "vit" and model_config.distilled
+    return needs_trace(config) or (distilled and config.distill != "none")
+
+
 @np.errstate(over="ignore", invalid="ignore")  # of a diverged model the loss is not finite: the caller's to report
 def total_loss(logits, targets, config, teacher_logits=None, student_trace=None, teacher_trace=None):
     """The loss of a batch and its gradients.  logits, targets [B, C] -> loss, parts, dlogits [B, C], inject
 
-    logits   of a distilled model the mean of both heads: targets and teacher act on both heads alike
+    logits   of a distilled model the mean of both heads; its heads are in the trace
     targets  rows sum to 1
-    traces   dicts as ``Model.forward`` fills them, where ``needs_trace(config)``
+    traces   dicts as ``Model.forward`` fills them, where ``needs_student_trace`` and ``needs_trace``
     parts    dict: "cross_entropy", "distill", "attention", "hidden" as far as they are on -> value without its weight
     inject   dict: path in the student's trace -> gradient there, for ``Model.backward``
     Raises UsageError for wrong targets, or a teacher that is missing or of other classes, depth or shapes.
     """
     check_targets(logits, targets)
-    alpha = 0.0 if config.distill == "none" else config.alpha
-    parts, inject = {}, {}
-    parts["cross_entropy"], cache = cross_entropy_forward(logits, targets)
-    loss, dlogits = (1.0 - alpha) * parts["cross_entropy"], cross_entropy_backward(1.0 - alpha, cache)
-    if config.distill != "none":
-        parts["distill"], dteacher = distillation(logits, teacher_logits, config)
-        loss, dlogits = loss + alpha * parts["distill"], dlogits + dteacher
+    loss, parts, dlogits, inject = logits_loss(logits, targets, config, teacher_logits, student_trace)
     if needs_trace(config):
         blocks = same_blocks(student_trace, teacher_trace)
         for part, weight, end in (("attention", config.attention_weight, SCORE), ("hidden", config.hidden_weight, "")):
@@ -86,6 +91,26 @@ def total_loss(logits, targets, config, teacher_logits=None, student_trace=None,
                 loss += weight * parts[part]
                 inject.update(gradients)
     return loss, parts, dlogits, inject
+
+
+def logits_loss(logits, targets, config, teacher_logits, trace):
+    """(1 - alpha) cross-entropy(targets) + alpha distillation: on the two heads in the trace apart, or on the logits.
+
+    -> as total_loss; with two heads the gradients are theirs, in inject, and dlogits is zero
+    """
+    if config.distill == "none":
+        loss, cache = cross_entropy_forward(logits, targets)
+        return loss, {"cross_entropy": loss}, cross_entropy_backward(1.0, cache), {}
+    apart = HEADS[1] in (trace or {})
+    own, taught = (trace[head] for head in HEADS) if apart else (logits, logits)
+    cross_entropy, cache = cross_entropy_forward(own, targets)
+    dlogits = cross_entropy_backward(1.0 - config.alpha, cache)
+    distill, dtaught = distillation(taught, teacher_logits, config)
+    loss = (1.0 - config.alpha) * cross_entropy + config.alpha * distill
+    parts = {"cross_entropy": cross_entropy, "distill": distill}
+    if apart:
+        return loss, parts, np.zeros_like(logits), dict(zip(HEADS, (dlogits, dtaught)))
+    return loss, parts, dlogits + dtaught, {}
 
 
 def make_targets(labels, num_classes, smoothing=0.0):

@@ -53,7 +53,8 @@ class Model:
     def backward(self, dy, cache, inject=None):
         """Gradients for an upstream gradient.  dy [B, classes] -> dx [B, 3, H, W], grads: dict with the keys of params
 
-        inject  dict: path of a traced block output or attention score -> gradient of the loss there, added to dy's
+        inject  dict: path of a traced block output, attention score or head of a ViT -> gradient of the loss there,
+                added to dy's
         """
         run, cache = cache
         run.grads, run.inject = {}, inject or {}

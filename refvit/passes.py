@@ -23,7 +23,7 @@ class Pass:
     keep    whether a block's cache is kept for backward
     drops   dict: path of a branch -> float [B], 0 for the pictures that skip it, 1 / (1 - rate) for the others
             (stochastic depth, arXiv 1603.09382); branches not named are always taken
-    inject  dict: path of a traced hidden state or score -> gradient that backward adds there (distillation)
+    inject  dict: path of a traced hidden state, score or head -> gradient that backward adds there (distillation)
     """
 
     def __init__(self, model, trace=None, keep=True, drops=None):

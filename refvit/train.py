@@ -91,7 +91,7 @@ def update(run, stage, model, optimizer, group, lr):
 def gradients(run, stage, model, x, targets, part, weight):
     """Loss of one batch, and the gradients of all parameters times ``weight``."""
     teacher_logits, teacher_trace = run.teach(stage, x)
-    trace = {} if losses.needs_trace(stage.loss) else None
+    trace = {} if losses.needs_student_trace(stage.loss, model.config) else None
     drops = drop_factors(run, model.config, len(x), part)
     try:
         logits, cache = model.forward(x, trace=trace, drops=drops)

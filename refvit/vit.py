@@ -96,6 +96,6 @@ def heads_forward(run, x):
 def heads_backward(run, dlogits, caches, shape):
     """-> gradient of the normed tokens [B, T, C]"""
     dx = np.zeros(shape, dlogits.dtype)
-    for i, cache in enumerate(caches):
-        dx[:, i] = run.linear_backward(dlogits / len(caches), cache)
+    for i, (name, cache) in enumerate(zip(("head", "head_dist"), caches)):
+        dx[:, i] = run.linear_backward(run.add_injected(name, dlogits / len(caches)), cache)
     return dx

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import safetensors, torchfile
 from .architecture import recognise
+from .box import resolve
 from .config import config_from_dict, config_to_dict, model_config
 from .errors import BadInputError, UsageError
 from .files import open_input
@@ -32,7 +33,8 @@ def load_model(path, name=None, img_size=None):
     """A model from a checkpoint, or an Engine from a packed file.
 
     path      .safetensors, or .pth/.pt/.bin as torch.save writes it; parameter names of timm, facebook, Microsoft or
-              Hugging Face (names.py); a config.json beside it is honoured (sidecar.py)
+              Hugging Face (names.py); a config.json beside it is honoured (sidecar.py); or the name of a model that
+              ships with the package (box.py)
     name      timm's name that the checkpoint must be of; None: recognised from names and shapes (architecture.py)
     img_size  another picture size, pixels: position embeddings and relative-position tables are resampled to it
               (interpolate.py); None: the checkpoint's own
@@ -41,7 +43,7 @@ def load_model(path, name=None, img_size=None):
     BadInputError unless every parameter is there, of its shape and finite, and nothing else is; UsageError for an
     unknown name or an impossible img_size; UnsupportedError for what config.json asks and no model here does.
     """
-    path = os.fspath(path)
+    path = resolve(path)
     is_torch = _is_torch(path)
     metadata = {} if is_torch else safetensors.read_metadata(path)
     if metadata.get("format") == FORMAT:

@@ -102,7 +102,8 @@ TINY = [
 def test_whole_models(config):
     """Every parameter and the pictures, every element; shifted windows, tables, both heads, LayerScale, padding.
 
-    With stochastic depth, and with losses on each block's output and attention scores besides the one on the logits.
+    With stochastic depth, and with losses on each block's output, attention scores and a ViT's heads besides the one on
+    the logits.
     """
     rng = np.random.default_rng(5)
     params = {n: rng.standard_normal(s) * 0.5 + n.endswith("norm.weight") for n, s in config.param_shapes().items()}
@@ -110,13 +111,13 @@ def test_whole_models(config):
     x = rng.standard_normal((2, config.in_chans, config.img_size, config.img_size))
     trace = {}
     model.forward(x, trace=trace)
-    inject = {n: rng.standard_normal(v.shape) for n, v in trace.items() if n.endswith(".score") or n[-2:] in (".0", ".1")}
-    blocks = [n for n in inject if not n.endswith(".score")]
+    blocks, heads = [n for n in trace if n[-2:] in (".0", ".1")], [n for n in ("head", "head_dist") if n in trace]
+    inject = {n: rng.standard_normal(trace[n].shape) for n in (*blocks, *[f"{b}.attn.score" for b in blocks], *heads)}
     drops = {f"{n}.drop_path{i}": np.array([0.0, 1.25])[:: 2 * i - 3] for n in blocks for i in (1, 2)}
     logits, cache = model.forward(x, drops=drops)
     dy = rng.standard_normal(logits.shape)
     dx, gradients = model.backward(dy, cache, inject)
-    assert list(gradients) == list(params) and len(inject) == 2 * len(blocks) > 0
+    assert list(gradients) == list(params) and blocks and len(heads) == ("swin" != config.family) + ("dist_token" in params)
 
     def loss():
         seen = {}

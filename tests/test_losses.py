@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from refvit import losses, safetensors
+from refvit.config import ViTConfig
 from refvit.errors import UsageError
 from refvit.losses import LossConfig, make_targets, total_loss
 from refvit.model import Model
@@ -104,8 +105,9 @@ def test_total_loss_gradient(config):
     assert len(inject) == len(ends) and all(any(n.endswith(e) for e in ends) for n in inject)
 
 
-@pytest.mark.parametrize("config", [c for c in TINY if c.name in ("plain", "swin")], ids=lambda c: c.name)
-def test_gradient_of_a_model_under_its_teacher(config):
+@pytest.mark.parametrize("distill", ["soft", "hard"])
+@pytest.mark.parametrize("config", [c for c in TINY if c.name in ("plain", "distilled", "swin")], ids=lambda c: c.name)
+def test_gradient_of_a_model_under_its_teacher(config, distill):
     """All parts at once, through the whole model: bound of tests/test_layers.py for a chain of blocks."""
     rng = np.random.default_rng(3)
     shapes = config.param_shapes()
@@ -114,7 +116,7 @@ def test_gradient_of_a_model_under_its_teacher(config):
     targets = make_targets([0, 2], 3, 0.1)
     teacher_trace = {}
     teacher_logits, _ = teacher.forward(x, trace=teacher_trace)
-    loss_config = LossConfig(distill="soft", alpha=0.4, temperature=2.0, attention_weight=0.3, hidden_weight=0.2)
+    loss_config = LossConfig(distill, alpha=0.4, temperature=2.0, attention_weight=0.3, hidden_weight=0.2)
 
     def evaluate():
         trace = {}
@@ -123,7 +125,8 @@ def test_gradient_of_a_model_under_its_teacher(config):
 
     cache, (_, _, dlogits, inject) = evaluate()
     _, gradients = student.backward(dlogits, cache, inject)
-    assert len(inject) == 2 * (config.depth if config.name == "plain" else sum(config.depths))
+    blocks = sum(config.depths) if config.family == "swin" else config.depth
+    assert len(inject) == 2 * blocks + (2 if config.name == "distilled" else 0)
     assert_gradients(lambda: np.array(evaluate()[1][0]), student.params, gradients, 1.0, 1e-6)
 
 
@@ -186,6 +189,32 @@ def test_hard_distillation_takes_the_teachers_first_choice():
     assert parts["distill"] == expected[0]
     total = losses.cross_entropy_backward(0.75, own[1]) + losses.cross_entropy_backward(0.25, expected[1])
     assert (dlogits == total).all()
+
+
+@pytest.mark.parametrize("distill", ["hard", "soft"])
+def test_the_two_heads_learn_apart_as_pytorch_computes_it(distill):
+    """DeiT's loss and its gradients through a whole distilled model, all in float64: to 2^12 ulps of the largest."""
+    tensors, metadata = safetensors.read(Path(__file__).parent / "golden" / "training" / "distilled.safetensors")
+    settings = json.loads(metadata["golden"])
+    model_config, trace = ViTConfig(**settings["config"]), {}
+    model = Model(model_config, {n: tensors[f"param/{n}"].astype(np.float64) for n in model_config.param_shapes()})
+    logits, cache = model.forward(tensors["x"].astype(np.float64), trace=trace)
+    config = LossConfig(distill, settings["alpha"], settings["temperature"])
+    assert losses.needs_student_trace(config, model_config)
+    loss, parts, dlogits, inject = total_loss(logits, tensors["targets"], config, tensors["teacher"], trace)
+    _, gradients = model.backward(dlogits, cache, inject)
+    assert loss == pytest.approx(float(tensors[distill]), rel=2.0**-40) and set(parts) == {"cross_entropy", "distill"}
+    for name, gradient in gradients.items():
+        expected = tensors[f"{distill}/{name}"]
+        assert abs(gradient - expected).max() <= 2.0**-40 * abs(expected).max(), name
+
+
+def test_without_a_teacher_the_targets_act_on_the_mean_of_both_heads():
+    trace = {"head": LOGITS + 1, "head_dist": LOGITS - 1}
+    loss, parts, dlogits, inject = total_loss(LOGITS, TARGETS, LossConfig(), None, trace)
+    expected, cache = losses.cross_entropy_forward(LOGITS, TARGETS)
+    assert loss == parts["cross_entropy"] == expected and not inject
+    assert (dlogits == losses.cross_entropy_backward(1.0, cache)).all()
 
 
 def test_a_student_like_its_teacher_has_nothing_to_learn_from_it():

@@ -164,7 +164,7 @@ def test_a_run_can_be_stopped_after_some_updates(finished, recipe, data, tmp_pat
     assert files(out) == files(finished[0])
 
 
-@pytest.mark.parametrize("name", ["cifar10_vit", "cifar10_deit_tiny_96", "imagenet_deit_small", "imagenet_swin_small"])
+@pytest.mark.parametrize("name", ["cifar10_vit", "cifar10_box", "cifar10_deit_tiny_96", "imagenet_deit_small", "imagenet_swin_small"])
 def test_committed_recipes_can_be_read(name):
     read_recipe(ROOT / "tools" / "recipes" / f"{name}.json")
 
@@ -199,6 +199,23 @@ def test_a_full_disk_loses_nothing(finished, recipe, data, tmp_path):
     assert (out / "last.safetensors").read_bytes() == before
     assert train("-", data, "-o", out, "--resume").returncode == 0
     assert files(out) == files(finished[0])
+
+
+def test_the_two_heads_of_a_distilled_model_learn_apart(data, tmp_path):
+    """From the teacher alone the distillation head learns alone, from the targets alone the class head (DeiT, Eq. 3)."""
+    common = {"epochs": 1, "lr": 1e-3, "weight_decay": 0.0}
+    stages = [{"name": "float", **common}]
+    for name, alpha, quant in (("teacher", 1.0, None), ("targets", 0.0, None), ("both", 0.5, {"weight_bits": 2})):
+        loss = {"distill": "hard", "alpha": alpha}
+        stages.append({"name": name, **common, "loss": loss, "quant": quant})
+    fields = {"model": {**MODEL, "distilled": True}, "stages": stages, "teacher": "float", "batch_size": 9}
+    (tmp_path / "r.json").write_text(json.dumps(fields))
+    done = train(tmp_path / "r.json", data, "-o", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    weights = [safetensors.read(tmp_path / "run" / f"{stage['name']}.safetensors")[0] for stage in stages]
+    for before, after, moved in zip(weights, weights[1:], ({"head_dist"}, {"head"}, {"head", "head_dist"})):
+        for kind in ("weight", "bias"):
+            assert {h for h in ("head", "head_dist") if (before[f"{h}.{kind}"] != after[f"{h}.{kind}"]).any()} == moved
 
 
 def test_an_unreadable_picture_is_named(recipe, data, tmp_path):

@@ -1,7 +1,7 @@
 """Make tests/golden/training/*.safetensors: losses and their gradients, and steps of AdamW, in PyTorch's float64.
 
     python3 -m venv torchvenv && torchvenv/bin/pip install torch==2.13.0 safetensors numpy
-    torchvenv/bin/python tools/make_training_golden.py
+    PYTHONPATH=. torchvenv/bin/python tools/make_training_golden.py
 
 losses.safetensors holds
     logits, targets, teacher, labels, x, y    float32 inputs (labels int64)
@@ -10,19 +10,32 @@ adamw.safetensors holds, for each parameter NAME,
     NAME/start, NAME/grad                     float32 parameter and gradients [steps, ...]
     NAME/p, NAME/m, NAME/v                    float64 parameter after each step [steps, ...], moments at the end
     lr                                        float64 learning rates [steps]
-and the metadata entry "golden" of both is a JSON object: the hyper-parameters.
+distilled.safetensors holds DeiT's loss of a narrow model with two heads, trained by a teacher,
+    param/NAME, x, targets, teacher           float32 parameters, pictures, targets and the teacher's logits
+    hard, soft                                float64 value of the loss
+    hard/NAME, soft/NAME                      float64 gradient of each parameter
+and the metadata entry "golden" of each is a JSON object: the hyper-parameters, the model's configuration.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import torch_models
+from random_weights import random_params
 from safetensors.numpy import save
+
+from refvit.config import ViTConfig
 
 OUT = Path(__file__).parents[1] / "tests" / "golden" / "training"
 SETTINGS = {"temperature": 3.0, "smoothing": 0.1, "betas": [0.9, 0.98], "eps": 1e-3, "weight_decay": 0.3}
+DISTILLED = ViTConfig(
+    "distilled", img_size=8, patch_size=4, num_classes=5, embed_dim=8, depth=2, num_heads=2, mlp_ratio=2.0, distilled=True
+)
+TEACHING = {"temperature": SETTINGS["temperature"], "alpha": 0.3, "config": dataclasses.asdict(DISTILLED)}
 STEPS = 5
 SHAPES = {"blocks.0.mlp.fc1.weight": (4, 3), "norm.weight": (6,)}  # with weight decay, and without
 
@@ -30,10 +43,10 @@ SHAPES = {"blocks.0.mlp.fc1.weight": (4, 3), "norm.weight": (6,)}  # with weight
 def main():
     rng = np.random.Generator(np.random.PCG64(11))
     OUT.mkdir(exist_ok=True)
-    for name, arrays in (("losses", golden_losses(rng)), ("adamw", golden_adamw(rng))):
-        path = OUT / f"{name}.safetensors"
-        arrays = {key: np.asarray(value, order="C") for key, value in arrays.items()}
-        path.write_bytes(save(arrays, metadata={"golden": json.dumps(SETTINGS)}))
+    for make, settings in ((golden_losses, SETTINGS), (golden_adamw, SETTINGS), (golden_distilled, TEACHING)):
+        path = OUT / f"{make.__name__.removeprefix('golden_')}.safetensors"
+        arrays = {key: np.asarray(value, order="C") for key, value in make(rng).items()}
+        path.write_bytes(save(arrays, metadata={"golden": json.dumps(settings)}))
         print(f"{path.name}: {len(arrays)} tensors, {path.stat().st_size} bytes")
 
 
@@ -68,6 +81,36 @@ def golden_losses(rng):
 def kl_div(student, teacher):
     log_probabilities = (F.log_softmax(z, dim=-1) for z in (student, teacher))
     return F.kl_div(*log_probabilities, reduction="batchmean", log_target=True)
+
+
+def golden_distilled(rng):
+    """DeiT's loss (arXiv 2012.12877, Eq. 2 and 3, and its code): class head and targets, distillation head and teacher.
+
+    -> dict: name -> array
+    """
+    classes, side = DISTILLED.num_classes, DISTILLED.img_size
+    params = random_params(DISTILLED, rng)
+    inputs = {
+        "x": rng.normal(size=(3, 3, side, side)).astype(np.float32),
+        "targets": rng.dirichlet(np.ones(classes), 3).astype(np.float32),
+        "teacher": rng.normal(0.0, 3.0, (3, classes)).astype(np.float32),
+    }
+    x, targets, teacher = (torch.tensor(v, dtype=torch.float64) for v in inputs.values())
+    alpha, t = TEACHING["alpha"], TEACHING["temperature"]
+    functions = {
+        "hard": lambda z: F.cross_entropy(z, teacher.argmax(dim=-1)),
+        "soft": lambda z: t * t * kl_div(z / t, teacher / t),
+    }
+    arrays = {**inputs, **{f"param/{name}": value for name, value in params.items()}}
+    for part, function in functions.items():
+        leaves = {n: torch.tensor(v, dtype=torch.float64, requires_grad=True) for n, v in params.items()}
+        heads = {}
+        torch_models.forward(DISTILLED, leaves, x, heads)
+        loss = (1 - alpha) * F.cross_entropy(heads["head"], targets) + alpha * function(heads["head_dist"])
+        loss.backward()
+        arrays[part] = np.array(loss.item())
+        arrays.update({f"{part}/{name}": leaf.grad.numpy() for name, leaf in leaves.items()})
+    return arrays
 
 
 def golden_adamw(rng):

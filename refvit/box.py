@@ -1,0 +1,22 @@
+"""The models in the box: packed files that ship with the package, in data/, and are called by their names.
+
+    data/NAME.refvit.safetensors  the packed file
+    data/NAME.json                what ``refvit eval NAME FOLDER --json`` said of it
+"""
+
+import os
+from pathlib import Path
+
+DATA = Path(__file__).parent / "data"
+SUFFIX = ".refvit.safetensors"
+
+
+def boxed_names():
+    """Names of the models in the box, sorted."""
+    return sorted(path.name.removesuffix(SUFFIX) for path in DATA.glob(f"*{SUFFIX}"))
+
+
+def resolve(path):
+    """The packed file of that name in the box; what is there as a file, or is no such name, is returned as it is."""
+    path = os.fspath(path)
+    return os.fspath(DATA / f"{path}{SUFFIX}") if path in boxed_names() and not os.path.exists(path) else path
