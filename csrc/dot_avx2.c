@@ -78,14 +78,14 @@ TARGET static void decode(const struct dot_weights *weights, size_t first, size_
             transpose(v);
             UNROLL
             for (size_t i = 0; i < LANES; i++)
-                _mm256_store_si256((__m256i *)(void *)(panel + ((part * LANES + i) * COLS + block) * BYTES), v[i]);
+                _mm256_storeu_si256((__m256i *)(void *)(panel + ((part * LANES + i) * COLS + block) * BYTES), v[i]);
         }
     }
 }
 
 INLINE __m256i load(const uint8_t *from)
 {
-    return _mm256_load_si256((const __m256i *)(const void *)from);
+    return _mm256_loadu_si256((const __m256i *)(const void *)from);
 }
 
 /* One group of inputs. */
@@ -151,7 +151,7 @@ INLINE void int8_row(const struct dot_job *job, size_t row)
         UNROLL
         for (size_t c = 0; c < 4; c++) {
             const uint8_t *w = job->panel + g * COLS * BYTES + c * BYTES / 2;
-            const __m256i wide = _mm256_cvtepu8_epi16(_mm_load_si128((const __m128i *)(const void *)w));
+            const __m256i wide = _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(const void *)w));
             acc[c] = _mm256_add_epi32(acc[c], _mm256_madd_epi16(wide, xs));
         }
     }

@@ -72,7 +72,7 @@ TARGET static void decode(const struct dot_weights *weights, size_t first, size_
             transpose(v);
             UNROLL
             for (size_t i = 0; i < LANES; i++)
-                _mm512_store_si512(panel + ((word * LANES + i) * registers + block) * DOT_ALIGN, v[i]);
+                _mm512_storeu_si512(panel + ((word * LANES + i) * registers + block) * DOT_ALIGN, v[i]);
         }
     }
 }
@@ -105,7 +105,7 @@ INLINE void tile(const struct dot_job *job, size_t row, const size_t rows, const
     for (size_t g = 0; g < groups; g++, x += GROUP, panel += cols * DOT_ALIGN) {
         UNROLL
         for (size_t c = 0; c < cols; c++)
-            w[c] = _mm512_load_si512(panel + c * DOT_ALIGN);
+            w[c] = _mm512_loadu_si512(panel + c * DOT_ALIGN);
         UNROLL
         for (size_t i = 0; i < rows * cols; i++)
             acc[i] = dot(acc[i], w[i % cols], broadcast(x + i / cols * stride));

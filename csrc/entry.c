@@ -24,18 +24,16 @@ int usable(int backend)
 
 static struct kernels select_kernels(int backend)
 {
-    struct kernels table = {pack_bits_portable, ternary_portable, int8_portable};
+    struct kernels table = {pack_bits_portable, ternary_portable};
 #if REFVIT_X86
     if (backend < REFVIT_AVX2)
         return table;
     table.pack_bits = pack_bits_avx2;
     table.ternary = ternary_avx2;
-    table.int8 = int8_avx2;
     if (backend < REFVIT_AVX512)
         return table;
     table.pack_bits = pack_bits_avx512;
     table.ternary = ternary_avx512;
-    table.int8 = int8_avx512;
 #else
     (void)backend;
 #endif
@@ -74,21 +72,6 @@ int refvit_ternary_matmul(int backend, size_t m, size_t n, size_t k, size_t bits
     const struct ternary_job job = {m, n, words, bits, work, planes, planes + n * words, neg_counts, out};
     kernels.pack_bits(&pack);
     kernels.ternary(&job);
-    return REFVIT_OK;
-}
-
-int refvit_int8_matmul(int backend, size_t batch, size_t m, size_t n, size_t k, const int8_t *x, const int8_t *w,
-                       int32_t *out)
-{
-    if (!usable(backend))
-        return REFVIT_BAD_BACKEND;
-    if (k >= K_MAX)
-        return REFVIT_BAD_SIZE;
-    const struct kernels kernels = select_kernels(backend);
-    for (size_t b = 0; b < batch; b++) {
-        const struct int8_job job = {m, n, k, x + b * m * k, w + b * n * k, out + b * m * n};
-        kernels.int8(&job);
-    }
     return REFVIT_OK;
 }
 

@@ -38,16 +38,9 @@ struct ternary_job {
     int32_t *out;
 };
 
-struct int8_job {
-    size_t m, n, k;
-    const int8_t *x, *w;
-    int32_t *out;
-};
-
 struct kernels {
     void (*pack_bits)(const struct pack_job *job);
     void (*ternary)(const struct ternary_job *job);
-    void (*int8)(const struct int8_job *job);
 };
 
 /* Whether refvit_init found that this machine can run a backend. */
@@ -66,18 +59,15 @@ static inline int32_t plane_weight(size_t p, size_t bits)
 
 void pack_bits_portable(const struct pack_job *job);
 void ternary_portable(const struct ternary_job *job);
-void int8_portable(const struct int8_job *job);
 
 int check_planes(size_t n, size_t k, const uint64_t *planes, int32_t *neg_counts);
 
 #if REFVIT_X86
 void pack_bits_avx2(const struct pack_job *job);
 void ternary_avx2(const struct ternary_job *job);
-void int8_avx2(const struct int8_job *job);
 
 void pack_bits_avx512(const struct pack_job *job);
 void ternary_avx512(const struct ternary_job *job);
-void int8_avx512(const struct int8_job *job);
 #endif
 
 /* Float rows (N4, N5, N8, N9). Each returns REFVIT_OK or REFVIT_NAN; the caller has checked the sizes and set the

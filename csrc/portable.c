@@ -99,16 +99,3 @@ void ternary_portable(const struct ternary_job *job)
                                                    job->neg_counts[j]);
     }
 }
-
-void int8_portable(const struct int8_job *job)
-{
-    for (size_t i = 0; i < job->m; i++) {
-        for (size_t j = 0; j < job->n; j++) {
-            const int8_t *x = job->x + i * job->k, *w = job->w + j * job->k;
-            int32_t acc = 0;
-            for (size_t l = 0; l < job->k; l++)
-                acc += x[l] * w[l];
-            job->out[i * job->n + j] = acc;
-        }
-    }
-}

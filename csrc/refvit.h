@@ -65,9 +65,19 @@ int refvit_ternary_matmul(int backend, size_t m, size_t n, size_t k, size_t bits
                           const uint64_t *planes, const int32_t *neg_counts, uint64_t *work, size_t work_len,
                           int32_t *out);
 
-/* out [batch][m][n] = x [batch][m][k] times w [batch][n][k], exactly (N7); k below 2^17, for 2^17 * 2^14 = 2^31. */
-int refvit_int8_matmul(int backend, size_t batch, size_t m, size_t n, size_t k, const int8_t *x, const int8_t *w,
-                       int32_t *out);
+/* The same by dot products, for any int8 x. Its rows are padded with zeros to a multiple of 64 bytes; init: m numbers,
+   panel: REFVIT_PANEL_COLS bytes for each of k padded: room to work in. */
+#define REFVIT_PANEL_COLS 64
+int refvit_ternary_dot(int backend, size_t m, size_t n, size_t k, const int8_t *x, const uint64_t *planes,
+                       int32_t *init, uint8_t *panel, int32_t *out);
+
+/* out [batch][m][n] = x [batch][m][k] times w [batch][n][k], exactly (N7); k below 2^17, for 2^17 * 2^14 = 2^31.
+   x, init and panel as above. */
+int refvit_int8_dot(int backend, size_t batch, size_t m, size_t n, size_t k, const int8_t *x, const int8_t *w,
+                    int32_t *init, uint8_t *panel, int32_t *out);
+
+/* Which family of products refvit_forward takes for m rows of `bits` bits, as measured: 0 popcount, 1 dot products. */
+int refvit_family(int backend, size_t m, size_t bits);
 
 /* Scale (and zero point) of each row of x [rows][k] for codes of `bits` bits, 2..8 (N4, N5). */
 int refvit_symmetric_scale(int backend, size_t rows, size_t k, int bits, const float *x, float *s);

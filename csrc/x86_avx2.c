@@ -11,8 +11,6 @@
 #define INLINE TARGET static inline __attribute__((always_inline))
 #define LANES 4       /* 64-bit lanes of a register */
 #define BYTE_WORDS 31 /* words whose bits a byte can count: 31 * 8 <= 255 */
-#define ROWS 2        /* rows and channels of an int8 block: 8 accumulators of the 16 registers */
-#define COLS 4
 
 TARGET void pack_bits_avx2(const struct pack_job *job)
 {
@@ -84,66 +82,6 @@ TARGET void ternary_avx2(const struct ternary_job *job)
                                      _mm256_loadu_si256((const __m256i *)(const void *)(weights + p)));
             job->out[i * job->n + j] = (int32_t)acc;
         }
-    }
-}
-
-/* 16 bytes widened to 16 bits: -128 * -128 has no room in 8-bit multiply-adds. */
-INLINE __m256i load_wide(const int8_t *bytes)
-{
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)bytes));
-}
-
-INLINE int32_t sum_lanes(__m256i v)
-{
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
-    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1));
-    return _mm_cvtsi128_si32(s);
-}
-
-INLINE void int8_block(const struct int8_job *job, size_t i, size_t j, size_t rows, size_t cols)
-{
-    const size_t k = job->k, whole = k - k % 16;
-    const int8_t *x = job->x + i * k, *w = job->w + j * k;
-    __m256i acc[ROWS][COLS];
-    for (size_t r = 0; r < rows; r++)
-        for (size_t c = 0; c < cols; c++)
-            acc[r][c] = _mm256_setzero_si256();
-    for (size_t l = 0; l < whole; l += 16) {
-        __m256i xs[ROWS];
-        for (size_t r = 0; r < rows; r++)
-            xs[r] = load_wide(x + r * k + l);
-        for (size_t c = 0; c < cols; c++) {
-            const __m256i ws = load_wide(w + c * k + l);
-            for (size_t r = 0; r < rows; r++)
-                acc[r][c] = _mm256_add_epi32(acc[r][c], _mm256_madd_epi16(xs[r], ws));
-        }
-    }
-    for (size_t r = 0; r < rows; r++) {
-        for (size_t c = 0; c < cols; c++) {
-            int32_t sum = sum_lanes(acc[r][c]);
-            for (size_t l = whole; l < k; l++)
-                sum += x[r * k + l] * w[c * k + l];
-            job->out[(i + r) * job->n + j + c] = sum;
-        }
-    }
-}
-
-TARGET void int8_avx2(const struct int8_job *job)
-{
-    const size_t m = job->m, n = job->n;
-    size_t i, j;
-    for (j = 0; j + COLS <= n; j += COLS) {
-        for (i = 0; i + ROWS <= m; i += ROWS)
-            int8_block(job, i, j, ROWS, COLS);
-        for (; i < m; i++)
-            int8_block(job, i, j, 1, COLS);
-    }
-    for (; j < n; j++) {
-        for (i = 0; i + ROWS <= m; i += ROWS)
-            int8_block(job, i, j, ROWS, 1);
-        for (; i < m; i++)
-            int8_block(job, i, j, 1, 1);
     }
 }
 

@@ -31,6 +31,8 @@ NEEDS = {
     "avx512": (*_AVX512, "AVX512VPOPCNTDQ"), "avx512vnni": _AVX512, "avxvnni": (*_AVX2, "AVXVNNI"), "avx2": _AVX2,
     "portable": (), "numpy": ()
 }  # fmt: skip
+FAMILIES = ("popcount", "dot")  # of ternary products, as refvit_family numbers them
+DOT_ALIGN = 64  # bytes to which the dot products want rows padded
 SMALL_PRODUCT = 1 << 24  # multiplications below which a second thread costs more than it saves
 SMALL_ROWS = 1 << 16  # the same for elements of float rows
 
@@ -91,23 +93,39 @@ def pack_planes(codes, backend=None):
     return planes
 
 
-def ternary_matmul(x, planes, k, backend=None, bits=8):
+def ternary_matmul(x, planes, k, backend=None, bits=8, family=None):
     """x times the ternary codes, exactly (N7).  int8 [M, K], uint64 [2, N, ceil(K / 64)] -> int32 [M, N]
 
     ``bits``: x holds two's complement codes of 1 to 8 bits, -2^(bits-1) .. 2^(bits-1) - 1. K is at most 2^17.
+    ``family``: "popcount", "dot", or None for the faster one, by the table of csrc/family.c.
     """
     level, where = level_of(backend), "ternary_matmul"
     k, bits = gate.integer(f"{where}: k", k, 0, K_MAX), gate.integer(f"{where}: bits", bits, 1, 8)
-    words = bitplanes.words_of(k)
     x = gate.array(f"{where}: x", x, np.int8, (None, k))
-    planes = gate.array(f"{where}: planes", planes, np.uint64, (2, None, words))
+    planes = gate.array(f"{where}: planes", planes, np.uint64, (2, None, bitplanes.words_of(k)))
     gate.code_bits(f"{where}: x", x, bits)
     if level == NUMPY:
         return _exact_product(x, bitplanes.unpack_planes(planes, k))
-    m, n = len(x), planes.shape[1]
-    neg_counts, work, out = np.empty(n, np.int32), np.empty((m, words, bits), np.uint64), np.empty((m, n), np.int32)
-    if lib.refvit_check_planes(n, k, pointer(planes), pointer(neg_counts)):
+    neg_counts = np.empty(planes.shape[1], np.int32)
+    if lib.refvit_check_planes(len(neg_counts), k, pointer(planes), pointer(neg_counts)):
         bitplanes.check_planes(planes, k)
+    if family_of(level, len(x), bits, family) == "popcount":
+        return _ternary_popcount(level, x, planes, bits, neg_counts)
+    return _ternary_dot(level, x, planes)
+
+
+def family_of(level, rows, bits, family=None):
+    """The family of products, "popcount" or "dot", that is asked for or measured to be the faster one."""
+    if family is None:
+        return FAMILIES[lib.refvit_family(level, rows, bits)]
+    if family not in FAMILIES:
+        raise UsageError("ternary_matmul", "family", "one of " + ", ".join(FAMILIES), repr(family))
+    return family
+
+
+def _ternary_popcount(level, x, planes, bits, neg_counts):
+    (m, k), (_, n, words) = x.shape, planes.shape
+    work, out = np.empty((m, words, bits), np.uint64), np.empty((m, n), np.int32)
 
     def part(a, b):
         return lib.refvit_ternary_matmul(
@@ -115,8 +133,34 @@ def ternary_matmul(x, planes, k, backend=None, bits=8):
             work[a:b].size, pointer(out[a:b])
         )  # fmt: skip
 
-    run(where, m, m * n * k >= SMALL_PRODUCT, part)
+    run("ternary_matmul", m, m * n * k >= SMALL_PRODUCT, part)
     return out
+
+
+def _ternary_dot(level, x, planes):
+    (m, k), n = x.shape, planes.shape[1]
+    x, out = _padded(x), np.empty((m, n), np.int32)
+
+    def part(a, b):
+        init, panel = _dot_room(b - a, k)
+        return lib.refvit_ternary_dot(
+            level, b - a, n, k, pointer(x[a:b]), pointer(planes), pointer(init), panel, pointer(out[a:b])
+        )
+
+    run("ternary_matmul", m, m * n * k >= SMALL_PRODUCT, part)
+    return out
+
+
+def _padded(x):
+    """Rows filled up with zeros to a multiple of 64 bytes."""
+    pad = -x.shape[-1] % DOT_ALIGN
+    return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pad)]) if pad else x
+
+
+def _dot_room(rows, k):
+    """What a product of ``rows`` rows works in: a number for each row, and a panel."""
+    padded = -(-k // DOT_ALIGN) * DOT_ALIGN
+    return np.empty(rows, np.int32), ffi.new("uint8_t[]", max(1, padded * lib.REFVIT_PANEL_COLS))
 
 
 def int8_matmul(x, w, backend=None):
@@ -126,10 +170,15 @@ def int8_matmul(x, w, backend=None):
     """
     level, where = level_of(backend), "int8_matmul"
     x, w = gate.batches(where, x, w, np.int8)
-    gate.integer(f"{where}: K", x.shape[-1], 0, K_MAX - 1)
+    k = gate.integer(f"{where}: K", x.shape[-1], 0, K_MAX - 1)
     if level == NUMPY:
         return _exact_product(x, w)
-    return _batched(where, x, w, np.int32, lambda *args: lib.refvit_int8_matmul(level, *args))
+
+    def entry(batch, m, n, _, x, w, out):
+        init, panel = _dot_room(m, k)
+        return lib.refvit_int8_dot(level, batch, m, n, k, x, w, pointer(init), panel, out)
+
+    return _batched(where, _padded(x), w, np.int32, entry)
 
 
 def matmul16(a, b, backend=None):
@@ -305,13 +354,13 @@ def _raise(where, status):
 
 
 def _batched(where, x, w, dtype, entry):
-    """A product [B, M, K], [B, N, K] -> [B, M, N] in C, split over B or, for one batch, over M."""
-    (*leading, m, k), n = x.shape, w.shape[-2]
+    """A product [B, M, K], x perhaps padded, [B, N, K] -> [B, M, N] in C, split over B or, for one batch, over M."""
+    (*leading, m, padded), (n, k) = x.shape, w.shape[-2:]
     out = np.empty((*leading, m, n), dtype)
     if out.size == 0:
         return out
     batch = out.size // (m * n)
-    xs, ws, ys = x.reshape(batch, m, k), w.reshape(batch, n, k), out.reshape(batch, m, n)
+    xs, ws, ys = x.reshape(batch, m, padded), w.reshape(batch, n, k), out.reshape(batch, m, n)
 
     def part(a, b):
         if batch > 1:

@@ -20,6 +20,7 @@ lengths = st.sampled_from((0, 1, 2, 31, 32, 33, 63, 64, 65, 127, 130, 384, 1000,
 sizes = st.integers(0, 10)
 
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
+every_family = pytest.mark.parametrize("family", kernels.FAMILIES)
 
 
 def random_int8(rng, shape, low=-128, high=127):
@@ -55,20 +56,21 @@ def test_packing_equals_the_twin(backend, seed, n, k):
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
+@every_family
 @every_backend
-@settings(max_examples=15, deadline=None)
-@given(seed=seeds, m=sizes, n=sizes, k=lengths)
-def test_ternary_product_equals_int64(backend, bits, seed, m, n, k):
+@settings(max_examples=10, deadline=None)
+@given(seed=seeds, m=sizes, n=sizes | st.integers(60, 70), k=lengths)
+def test_ternary_product_equals_int64(backend, family, bits, seed, m, n, k):
     rng = np.random.default_rng(seed)
     x = random_int8(rng, (m, k), -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
     codes = random_int8(rng, (n, k), -1, 1)
-    got = kernels.ternary_matmul(x, bitplanes.pack_planes(codes), k, backend, bits=bits)
+    got = kernels.ternary_matmul(x, bitplanes.pack_planes(codes), k, backend, bits, family)
     assert_equal(got, int64_product(x, codes))
 
 
 @every_backend
 @settings(max_examples=40, deadline=None)
-@given(seed=seeds, m=sizes, n=sizes, k=lengths, leading=st.sampled_from(((), (1,), (3,), (2, 3), (0,), (1, 2, 1))))
+@given(seed=seeds, m=sizes, n=sizes | st.integers(60, 70), k=lengths, leading=st.sampled_from(((), (1,), (3,), (2, 3), (0,), (1, 2, 1))))
 def test_int8_product_equals_int64(backend, seed, m, n, k, leading):
     rng = np.random.default_rng(seed)
     x, w = random_int8(rng, (*leading, m, k)), random_int8(rng, (*leading, n, k))
@@ -76,12 +78,13 @@ def test_int8_product_equals_int64(backend, seed, m, n, k, leading):
 
 
 @every_backend
+@every_family
 @pytest.mark.parametrize("value", (-128, 127, -1))
 @pytest.mark.parametrize("code", (-1, 1))
-def test_the_longest_ternary_product_is_exact(backend, value, code):
+def test_the_longest_ternary_product_is_exact(backend, family, value, code):
     x = np.full((2, K_MAX), value, np.int8)
     planes = bitplanes.pack_planes(np.full((3, K_MAX), code, np.int8))
-    assert_equal(kernels.ternary_matmul(x, planes, K_MAX, backend), np.full((2, 3), value * code * K_MAX))
+    assert_equal(kernels.ternary_matmul(x, planes, K_MAX, backend, family=family), np.full((2, 3), value * code * K_MAX))
 
 
 @every_backend
@@ -301,8 +304,10 @@ def test_the_c_entries_check_sizes_themselves():
     ):
         arguments = [*ternary[:index], value, *ternary[index + 1 :]]
         assert lib.refvit_ternary_matmul(*arguments) == status
-    assert lib.refvit_int8_matmul(lib.REFVIT_PORTABLE, 1, 1, 1, K_MAX, null, null, null) == lib.REFVIT_BAD_SIZE
-    assert lib.refvit_int8_matmul(9, 1, 1, 1, 1, null, null, null) == lib.REFVIT_BAD_BACKEND
+    assert lib.refvit_ternary_dot(lib.REFVIT_PORTABLE, 1, 1, K_MAX + 1, *[null] * 5) == lib.REFVIT_BAD_SIZE
+    assert lib.refvit_ternary_dot(9, 1, 1, 1, *[null] * 5) == lib.REFVIT_BAD_BACKEND
+    assert lib.refvit_int8_dot(lib.REFVIT_PORTABLE, 1, 1, 1, K_MAX, *[null] * 5) == lib.REFVIT_BAD_SIZE
+    assert lib.refvit_int8_dot(9, 1, 1, 1, 1, *[null] * 5) == lib.REFVIT_BAD_BACKEND
     assert lib.refvit_pack_planes(9, 1, 1, null, null) == lib.REFVIT_BAD_BACKEND
     assert lib.refvit_softmax(9, 1, 1, null, null) == lib.REFVIT_BAD_BACKEND
     assert lib.refvit_softmax(lib.REFVIT_PORTABLE, 1, 0, null, null) == lib.REFVIT_BAD_SIZE

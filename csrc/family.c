@@ -1,0 +1,23 @@
+/* Which of the two families of ternary products is faster: a table, measured by `refvit bench --kernels`.
+
+   Popcount products take time in proportion to the bits of the activations, dot products do not; dot products decode
+   the weights first, which pays from some rows on. Both are exact, so that the choice is invisible in results. */
+#include "internal.h"
+
+#define FEW_ROWS 4
+
+static const struct {
+    size_t few_rows, many_rows; /* activation bits up to which popcount is faster */
+} popcount_bits[] = {
+    [REFVIT_PORTABLE] = {8, 8},
+    [REFVIT_AVX2] = {8, 0},
+    [REFVIT_AVXVNNI] = {8, 0},
+    [REFVIT_AVX512VNNI] = {8, 0},
+    [REFVIT_AVX512] = {8, 1},
+};
+
+int refvit_family(int backend, size_t m, size_t bits)
+{
+    const size_t most = m <= FEW_ROWS ? popcount_bits[backend].few_rows : popcount_bits[backend].many_rows;
+    return bits > most;
+}
