@@ -1,4 +1,4 @@
-/* Float row kernels for AVX2: sixteen floats or eight doubles are two registers. */
+/* Float row kernels for AVX2: sixteen floats are two registers, sixteen doubles four. */
 #include "internal.h"
 
 #if REFVIT_X86
@@ -19,11 +19,11 @@ typedef struct {
 } floats;
 
 typedef struct {
-    __m256d a, b;
+    __m256d a, b, c, d;
 } doubles;
 
 typedef struct {
-    int32_t at[8];
+    int32_t at[LANES];
 } erf_rows;
 
 /* All bits of lanes 0..n-1 of the half of sixteen lanes that starts at `begin`. */
@@ -177,48 +177,64 @@ INLINE int f_any_nan(floats v)
     return _mm256_movemask_ps(_mm256_cmp_ps(v.a, v.b, _CMP_UNORD_Q)) != 0;
 }
 
-INLINE doubles d_join(__m256d low, __m256d high)
+INLINE doubles d_join(__m256d a, __m256d b, __m256d c, __m256d d)
 {
-    const doubles v = {low, high};
+    const doubles v = {a, b, c, d};
     return v;
 }
 
 INLINE doubles d_set(double value)
 {
-    return d_join(_mm256_set1_pd(value), _mm256_set1_pd(value));
+    const __m256d v = _mm256_set1_pd(value);
+    return d_join(v, v, v, v);
 }
 
-INLINE doubles d_widen(__m256 v)
+INLINE __m256d widen_low(__m256 v)
 {
-    return d_join(_mm256_cvtps_pd(_mm256_castps256_ps128(v)), _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
+    return _mm256_cvtps_pd(_mm256_castps256_ps128(v));
 }
 
-INLINE __m256 d_round(doubles v)
+INLINE __m256d widen_high(__m256 v)
 {
-    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(v.a)), _mm256_cvtpd_ps(v.b), 1);
+    return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+}
+
+INLINE doubles d_widen(floats v)
+{
+    return d_join(widen_low(v.a), widen_high(v.a), widen_low(v.b), widen_high(v.b));
+}
+
+INLINE __m256 round_pair(__m256d low, __m256d high)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
+}
+
+INLINE floats d_round(doubles v)
+{
+    return f_join(round_pair(v.a, v.b), round_pair(v.c, v.d));
 }
 
 INLINE doubles d_add(doubles a, doubles b)
 {
-    return d_join(_mm256_add_pd(a.a, b.a), _mm256_add_pd(a.b, b.b));
+    return d_join(_mm256_add_pd(a.a, b.a), _mm256_add_pd(a.b, b.b), _mm256_add_pd(a.c, b.c), _mm256_add_pd(a.d, b.d));
 }
 
 INLINE doubles d_sub(doubles a, doubles b)
 {
-    return d_join(_mm256_sub_pd(a.a, b.a), _mm256_sub_pd(a.b, b.b));
+    return d_join(_mm256_sub_pd(a.a, b.a), _mm256_sub_pd(a.b, b.b), _mm256_sub_pd(a.c, b.c), _mm256_sub_pd(a.d, b.d));
 }
 
 INLINE doubles d_mul(doubles a, doubles b)
 {
-    return d_join(_mm256_mul_pd(a.a, b.a), _mm256_mul_pd(a.b, b.b));
+    return d_join(_mm256_mul_pd(a.a, b.a), _mm256_mul_pd(a.b, b.b), _mm256_mul_pd(a.c, b.c), _mm256_mul_pd(a.d, b.d));
 }
 
 INLINE doubles d_floor(doubles v)
 {
-    return d_join(_mm256_floor_pd(v.a), _mm256_floor_pd(v.b));
+    return d_join(_mm256_floor_pd(v.a), _mm256_floor_pd(v.b), _mm256_floor_pd(v.c), _mm256_floor_pd(v.d));
 }
 
-INLINE __m256d raise_half(__m256d v, __m256d shifted)
+INLINE __m256d raise_part(__m256d v, __m256d shifted)
 {
     const __m256i n = _mm256_slli_epi64(_mm256_castpd_si256(shifted), 52);
     return _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(v), n));
@@ -226,16 +242,23 @@ INLINE __m256d raise_half(__m256d v, __m256d shifted)
 
 INLINE doubles d_raise(doubles v, doubles shifted)
 {
-    return d_join(raise_half(v.a, shifted.a), raise_half(v.b, shifted.b));
+    return d_join(raise_part(v.a, shifted.a), raise_part(v.b, shifted.b), raise_part(v.c, shifted.c),
+                  raise_part(v.d, shifted.d));
 }
 
 /* What is no int32 becomes 2^31, so 15. */
+INLINE __m128i erf_part_rows(__m256d i)
+{
+    return _mm_min_epu32(_mm256_cvttpd_epi32(i), _mm_set1_epi32(15));
+}
+
 INLINE erf_rows erf_rows_at(doubles i)
 {
-    const __m128i last = _mm_set1_epi32(15);
     erf_rows rows;
-    _mm_storeu_si128((__m128i *)rows.at, _mm_min_epu32(_mm256_cvttpd_epi32(i.a), last));
-    _mm_storeu_si128((__m128i *)(rows.at + 4), _mm_min_epu32(_mm256_cvttpd_epi32(i.b), last));
+    _mm_storeu_si128((__m128i *)rows.at, erf_part_rows(i.a));
+    _mm_storeu_si128((__m128i *)(rows.at + 4), erf_part_rows(i.b));
+    _mm_storeu_si128((__m128i *)(rows.at + 8), erf_part_rows(i.c));
+    _mm_storeu_si128((__m128i *)(rows.at + 12), erf_part_rows(i.d));
     return rows;
 }
 
@@ -246,7 +269,8 @@ INLINE __m256d erf_pairs(int32_t i, int32_t j, int k)
                                 _mm_loadu_pd(refvit_erf_table[j] + k), 1);
 }
 
-INLINE __m256d erf_half(const int32_t *at, int k)
+/* The compiler shares the loads of coefficients k and k + 1, k even. */
+INLINE __m256d erf_part(const int32_t *at, int k)
 {
     const int even = k & ~1;
     const __m256d rows02 = erf_pairs(at[0], at[2], even), rows13 = erf_pairs(at[1], at[3], even);
@@ -255,7 +279,7 @@ INLINE __m256d erf_half(const int32_t *at, int k)
 
 INLINE doubles erf_coefficient(erf_rows rows, int k)
 {
-    return d_join(erf_half(rows.at, k), erf_half(rows.at + 4, k));
+    return d_join(erf_part(rows.at, k), erf_part(rows.at + 4, k), erf_part(rows.at + 8, k), erf_part(rows.at + 12, k));
 }
 
 #include "rows_vector.h"

@@ -1,4 +1,4 @@
-/* Float row kernels for AVX-512 F, BW and VL: sixteen floats or eight doubles are one register. */
+/* Float row kernels for AVX-512 F, BW and VL: sixteen floats are one register, sixteen doubles two. */
 #include "internal.h"
 
 #if REFVIT_X86
@@ -14,8 +14,14 @@
 #define LANES PARTIAL_SUMS
 
 typedef __m512 floats;
-typedef __m512d doubles;
-typedef __m512i erf_rows;
+
+typedef struct {
+    __m512d a, b;
+} doubles;
+
+typedef struct {
+    __m512i a, b;
+} erf_rows;
 
 INLINE __mmask16 first_lanes(size_t n)
 {
@@ -129,67 +135,83 @@ INLINE __m256 f_high(floats v)
     return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1));
 }
 
-INLINE floats f_join(__m256 low, __m256 high)
+INLINE doubles d_join(__m512d low, __m512d high)
 {
-    const __m512d wide = _mm512_castps_pd(_mm512_castps256_ps512(low));
-    return _mm512_castpd_ps(_mm512_insertf64x4(wide, _mm256_castps_pd(high), 1));
+    const doubles v = {low, high};
+    return v;
 }
 
 INLINE doubles d_set(double value)
 {
-    return _mm512_set1_pd(value);
+    return d_join(_mm512_set1_pd(value), _mm512_set1_pd(value));
 }
 
-INLINE doubles d_widen(__m256 v)
+INLINE doubles d_widen(floats v)
 {
-    return _mm512_cvtps_pd(v);
+    return d_join(_mm512_cvtps_pd(f_low(v)), _mm512_cvtps_pd(f_high(v)));
 }
 
-INLINE __m256 d_round(doubles v)
+INLINE floats d_round(doubles v)
 {
-    return _mm512_cvtpd_ps(v);
+    const __m512d low = _mm512_castps_pd(_mm512_castps256_ps512(_mm512_cvtpd_ps(v.a)));
+    return _mm512_castpd_ps(_mm512_insertf64x4(low, _mm256_castps_pd(_mm512_cvtpd_ps(v.b)), 1));
 }
 
 INLINE doubles d_add(doubles a, doubles b)
 {
-    return _mm512_add_pd(a, b);
+    return d_join(_mm512_add_pd(a.a, b.a), _mm512_add_pd(a.b, b.b));
 }
 
 INLINE doubles d_sub(doubles a, doubles b)
 {
-    return _mm512_sub_pd(a, b);
+    return d_join(_mm512_sub_pd(a.a, b.a), _mm512_sub_pd(a.b, b.b));
 }
 
 INLINE doubles d_mul(doubles a, doubles b)
 {
-    return _mm512_mul_pd(a, b);
+    return d_join(_mm512_mul_pd(a.a, b.a), _mm512_mul_pd(a.b, b.b));
 }
 
-INLINE doubles d_floor(doubles v)
+INLINE __m512d floor_part(__m512d v)
 {
     return _mm512_roundscale_pd(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 }
 
-INLINE doubles d_raise(doubles v, doubles shifted)
+INLINE doubles d_floor(doubles v)
+{
+    return d_join(floor_part(v.a), floor_part(v.b));
+}
+
+INLINE __m512d raise_part(__m512d v, __m512d shifted)
 {
     const __m512i n = _mm512_slli_epi64(_mm512_castpd_si512(shifted), 52);
     return _mm512_castsi512_pd(_mm512_add_epi64(_mm512_castpd_si512(v), n));
 }
 
+INLINE doubles d_raise(doubles v, doubles shifted)
+{
+    return d_join(raise_part(v.a, shifted.a), raise_part(v.b, shifted.b));
+}
+
 /* Adding 2^52 leaves i in the lowest bits; the permutation below looks at four of them. */
 INLINE erf_rows erf_rows_at(doubles i)
 {
-    return _mm512_castpd_si512(_mm512_add_pd(i, _mm512_set1_pd(0x1p52)));
+    const doubles shifted = d_add(i, d_set(0x1p52));
+    const erf_rows rows = {_mm512_castpd_si512(shifted.a), _mm512_castpd_si512(shifted.b)};
+    return rows;
 }
 
-#define ERF_EIGHT(i, k)                                                                                                \
-    _mm512_setr_pd(refvit_erf_table[i][k], refvit_erf_table[i + 1][k], refvit_erf_table[i + 2][k],                     \
-                   refvit_erf_table[i + 3][k], refvit_erf_table[i + 4][k], refvit_erf_table[i + 5][k],                 \
-                   refvit_erf_table[i + 6][k], refvit_erf_table[i + 7][k])
+/* Coefficient k of eight rows of the table; a constant, once inlined. */
+INLINE __m512d erf_eight(int row, int k)
+{
+    const double(*const c)[8] = refvit_erf_table + row;
+    return _mm512_setr_pd(c[0][k], c[1][k], c[2][k], c[3][k], c[4][k], c[5][k], c[6][k], c[7][k]);
+}
 
 INLINE doubles erf_coefficient(erf_rows rows, int k)
 {
-    return _mm512_permutex2var_pd(ERF_EIGHT(0, k), rows, ERF_EIGHT(8, k));
+    const __m512d low = erf_eight(0, k), high = erf_eight(8, k);
+    return d_join(_mm512_permutex2var_pd(low, rows.a, high), _mm512_permutex2var_pd(low, rows.b, high));
 }
 
 #include "rows_vector.h"

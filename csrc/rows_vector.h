@@ -1,8 +1,8 @@
 /* Float row kernels on vectors, compiled once for each target by a file rows_*.c: they have the bits of exact.c and
    quantize.c, which say what each of them computes.
 
-   That file defines TARGET and INLINE (function attributes), TABLE, and on `floats` of LANES lanes, N9's partial sums,
-   and `doubles` of half as many:
+   That file defines TARGET and INLINE (function attributes), TABLE, and on `floats` and `doubles` of LANES lanes, N9's
+   partial sums:
      f_load, f_store      the first n lanes; the others are 0, or left alone
      f_load_ints          the same of int32, each rounded to float
      f_store_codes        half to even, plus zp, which is in the range of int8
@@ -12,7 +12,8 @@
      f_where_less         a < b ? yes : no
      f_finite             0 in place of what is not
      f_keep_nan           seen, with NaN in the lanes where v is one
-     f_low, f_high, f_join, d_widen, d_round    halves of floats to and from doubles
+     f_low, f_high        lanes 0..7, lanes 8..15
+     d_widen, d_round     floats to and from doubles
      d_raise              v * 2^n for v and the product normal, n in the lowest bits of `shifted`; a NaN stays one
      erf_rows_at, erf_coefficient               column k of the rows i of the table, any row where i is not 0..15 */
 #include <math.h>
@@ -47,7 +48,9 @@ INLINE float sum16(const float *x, size_t k)
     size_t j = 0;
     for (; j + LANES <= k; j += LANES)
         partial = sum_step(partial, x + j, LANES);
-    return tree_sum(sum_step(partial, x + j, k - j));
+    if (j < k)
+        partial = sum_step(partial, x + j, k - j);
+    return tree_sum(partial);
 }
 
 INLINE floats dot_step(floats partial, const float *a, const float *b, size_t n)
@@ -61,7 +64,9 @@ INLINE float dot16(const float *a, const float *b, size_t k)
     size_t j = 0;
     for (; j + LANES <= k; j += LANES)
         partial = dot_step(partial, a + j, b + j, LANES);
-    return tree_sum(dot_step(partial, a + j, b + j, k - j));
+    if (j < k)
+        partial = dot_step(partial, a + j, b + j, k - j);
+    return tree_sum(partial);
 }
 
 /* As exp_value of exact.c; its argument is clamped already. */
@@ -85,7 +90,7 @@ INLINE doubles exp_doubles(doubles x)
 INLINE floats exp_floats(floats x)
 {
     x = f_min(f_set((float)EXP_HIGH), f_max(f_set((float)EXP_LOW), x));
-    return f_join(d_round(exp_doubles(d_widen(f_low(x)))), d_round(exp_doubles(d_widen(f_high(x)))));
+    return d_round(exp_doubles(d_widen(x)));
 }
 
 /* As erf_value of exact.c for 0 <= a < 4, and anything elsewhere. */
@@ -107,8 +112,7 @@ INLINE doubles erf_doubles(doubles a)
 INLINE floats erf_floats(floats x)
 {
     const floats a = f_abs(x);
-    const floats small = f_join(d_round(erf_doubles(d_widen(f_low(a)))), d_round(erf_doubles(d_widen(f_high(a)))));
-    const floats large = f_min(f_set(1.0f), a); /* 1, or the NaN */
+    const floats small = d_round(erf_doubles(d_widen(a))), large = f_min(f_set(1.0f), a); /* 1, or the NaN */
     return f_copysign(f_where_less(a, f_set(4.0f), small, large), x);
 }
 
@@ -158,7 +162,9 @@ INLINE float row_max(size_t k, const float *x)
     size_t j = 0;
     for (; j + LANES <= k; j += LANES)
         max = f_max(f_load(x + j, LANES), max);
-    return tree_max(f_max(f_first(k - j, f_load(x + j, k - j), first), max));
+    if (j < k)
+        max = f_max(f_first(k - j, f_load(x + j, k - j), first), max);
+    return tree_max(max);
 }
 
 INLINE floats exp_step(floats partial, floats max, size_t n, const float *x, float *y)
@@ -187,7 +193,8 @@ INLINE void divide_row(size_t k, float divisor, float *y)
     size_t j = 0;
     for (; j + LANES <= k; j += LANES)
         f_store(y + j, LANES, f_div(f_load(y + j, LANES), divisors));
-    f_store(y + j, k - j, f_div(f_load(y + j, k - j), divisors));
+    if (j < k)
+        f_store(y + j, k - j, f_div(f_load(y + j, k - j), divisors));
 }
 
 /* A NaN is in each row's sum already: where that is a number, it is at least e^0. */
@@ -216,7 +223,9 @@ INLINE float squares16(size_t k, float mean, const float *x)
     size_t j = 0;
     for (; j + LANES <= k; j += LANES)
         partial = square_step(partial, means, x + j, LANES);
-    return tree_sum(square_step(partial, means, x + j, k - j));
+    if (j < k)
+        partial = square_step(partial, means, x + j, k - j);
+    return tree_sum(partial);
 }
 
 INLINE floats normalize_step(floats mean, floats deviation, size_t n, const float *x, const float *weight,
@@ -237,7 +246,9 @@ INLINE floats normalize_row(float mean, float deviation, size_t k, const float *
     size_t j = 0;
     for (; j + LANES <= k; j += LANES)
         seen = f_keep_nan(seen, normalize_step(means, deviations, LANES, x + j, weight + j, bias + j, y + j));
-    return f_keep_nan(seen, normalize_step(means, deviations, k - j, x + j, weight + j, bias + j, y + j));
+    if (j < k)
+        seen = f_keep_nan(seen, normalize_step(means, deviations, k - j, x + j, weight + j, bias + j, y + j));
+    return seen;
 }
 
 TARGET static int layernorm(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps,
@@ -276,7 +287,9 @@ TARGET static int symmetric_scale(size_t rows, size_t k, int bits, const float *
         size_t j = 0;
         for (; j + LANES <= k; j += LANES)
             amax = amax_step(amax, x + j, LANES);
-        s[i] = scale_from_amax(tree_max(amax_step(amax, x + j, k - j)), bits);
+        if (j < k)
+            amax = amax_step(amax, x + j, k - j);
+        s[i] = scale_from_amax(tree_max(amax), bits);
     }
     return REFVIT_OK;
 }
@@ -296,7 +309,8 @@ TARGET static int minmax_scale(size_t rows, size_t k, int bits, const float *x, 
         size_t j = 0;
         for (; j + LANES <= k; j += LANES)
             range_step(&depth, &high, x + j, LANES);
-        range_step(&depth, &high, x + j, k - j);
+        if (j < k)
+            range_step(&depth, &high, x + j, k - j);
         const float low = -tree_max(depth);
         s[i] = scale_from_range(low, tree_max(high), bits);
         zp[i] = zero_point(low, s[i], bits);
@@ -324,7 +338,9 @@ INLINE floats code_row(const struct code_row *row, size_t k, const float *x, int
     size_t j = 0;
     for (; j + LANES <= k; j += LANES)
         seen = f_keep_nan(seen, code_step(row, LANES, x + j, q + j));
-    return f_keep_nan(seen, code_step(row, k - j, x + j, q + j));
+    if (j < k)
+        seen = f_keep_nan(seen, code_step(row, k - j, x + j, q + j));
+    return seen;
 }
 
 TARGET static int quantize_rows(size_t rows, size_t k, int low, int high, const float *x, const float *s,
@@ -339,12 +355,13 @@ TARGET static int quantize_rows(size_t rows, size_t k, int low, int high, const 
     return nan ? REFVIT_NAN : REFVIT_OK;
 }
 
-INLINE floats rescale_step(floats s, size_t n, const int32_t *acc, const float *alpha, const float *bias, float *y)
+INLINE floats rescale_step(floats s, size_t j, size_t n, const int32_t *acc, const float *alpha, const float *bias,
+                           float *y)
 {
-    floats v = f_mul(f_mul(f_load_ints(acc, n), s), f_load(alpha, n));
+    floats v = f_mul(f_mul(f_load_ints(acc + j, n), s), f_load(alpha + j, n));
     if (bias)
-        v = f_add(v, f_load(bias, n));
-    f_store(y, n, v);
+        v = f_add(v, f_load(bias + j, n));
+    f_store(y + j, n, v);
     return f_first(n, v, f_set(0.0f));
 }
 
@@ -356,8 +373,9 @@ TARGET static int rescale(size_t rows, size_t n, const int32_t *acc, const float
         const floats scale = f_set(s[i]);
         size_t j = 0;
         for (; j + LANES <= n; j += LANES)
-            seen = f_keep_nan(seen, rescale_step(scale, LANES, acc + j, alpha + j, bias ? bias + j : bias, y + j));
-        seen = f_keep_nan(seen, rescale_step(scale, n - j, acc + j, alpha + j, bias ? bias + j : bias, y + j));
+            seen = f_keep_nan(seen, rescale_step(scale, j, LANES, acc, alpha, bias, y));
+        if (j < n)
+            seen = f_keep_nan(seen, rescale_step(scale, j, n - j, acc, alpha, bias, y));
     }
     return f_any_nan(seen) ? REFVIT_NAN : REFVIT_OK;
 }

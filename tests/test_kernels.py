@@ -309,7 +309,30 @@ def test_the_c_entries_check_sizes_themselves():
     assert lib.refvit_int8_dot(lib.REFVIT_PORTABLE, 1, 1, 1, K_MAX, *[null] * 5) == lib.REFVIT_BAD_SIZE
     assert lib.refvit_int8_dot(9, 1, 1, 1, 1, *[null] * 5) == lib.REFVIT_BAD_BACKEND
     assert lib.refvit_pack_planes(9, 1, 1, null, null) == lib.REFVIT_BAD_BACKEND
-    assert lib.refvit_softmax(9, 1, 1, null, null) == lib.REFVIT_BAD_BACKEND
-    assert lib.refvit_softmax(lib.REFVIT_PORTABLE, 1, 0, null, null) == lib.REFVIT_BAD_SIZE
-    assert lib.refvit_symmetric_scale(-1, 1, 1, 8, null, null) == lib.REFVIT_BAD_BACKEND
-    assert lib.refvit_symmetric_scale(lib.REFVIT_PORTABLE, 1, 1, 9, null, null) == lib.REFVIT_BAD_SIZE
+
+
+@pytest.mark.skipif(kernels.lib is None, reason="needs the C kernels")
+def test_the_c_entries_of_float_rows_check_backends_and_sizes_themselves():
+    lib, null = kernels.lib, kernels.ffi.NULL
+    arguments = {
+        "symmetric_scale": (1, 1, 8, null, null),
+        "minmax_scale": (1, 1, 8, null, null, null),
+        "quantize_rows": (1, 1, -127, 127, null, null, null, null),
+        "rescale": (1, 1, null, null, null, null, null),
+        "layernorm": (1, 1, null, null, null, 0.0, null),
+        "softmax": (1, 1, null, null),
+        "gelu": (1, null, null),
+        "exp": (1, null, null),
+        "erf": (1, null, null),
+        "matmul16": (1, 1, 1, 1, null, null, null),
+    }
+    for name, values in arguments.items():
+        for backend in (-1, 9):
+            assert getattr(lib, f"refvit_{name}")(backend, *values) == lib.REFVIT_BAD_BACKEND, name
+    for bits in (1, 9):
+        assert lib.refvit_symmetric_scale(0, 1, 1, bits, null, null) == lib.REFVIT_BAD_SIZE
+        assert lib.refvit_minmax_scale(0, 1, 1, bits, null, null, null) == lib.REFVIT_BAD_SIZE
+    for low, high in ((-129, 127), (-128, 128), (1, 0)):
+        assert lib.refvit_quantize_rows(0, 1, 1, low, high, null, null, null, null) == lib.REFVIT_BAD_SIZE
+    assert lib.refvit_softmax(0, 1, 0, null, null) == lib.REFVIT_BAD_SIZE
+    assert lib.refvit_layernorm(0, 1, 0, null, null, null, 0.0, null) == lib.REFVIT_BAD_SIZE

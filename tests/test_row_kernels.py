@@ -20,7 +20,7 @@ SPECIAL = np.array(
     np.float32,
 )  # fmt: skip
 seeds = st.integers(0, 2**32 - 1)
-lengths = st.sampled_from((1, 2, 15, 16, 17, 31, 33, 49, 196, 385, 1000))
+lengths = st.sampled_from((1, 2, 15, 16, 17, 31, 33, 49, 196, 197, 385, 1000))
 
 
 def outcome(function, *args, backend):
@@ -117,6 +117,29 @@ def test_quantizers_round_half_to_even_everywhere():
 
 
 @needs_c
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, rows=st.integers(0, 4), k=lengths)
+def test_quotients_around_the_ties_of_codes(seed, rows, k):
+    rng = np.random.default_rng(seed)
+    s = (rng.uniform(1, 2, rows) * 2.0 ** rng.integers(-126, 118, rows)).astype(np.float32)
+    ties = ((rng.integers(-130, 130, (rows, k)) + 0.5) * s[:, None]).astype(np.float32)
+    x = (ties.view(np.int32) + rng.integers(-2, 3, (rows, k), np.int32)).view(np.float32)
+    for quantizer in ("symmetric", "minmax"):
+        zp = rng.integers(-128, 128, rows).astype(np.int32)
+        assert_same_bits(kernels.quantize_rows, x, 8, quantizer, s, zp)
+
+
+@needs_c
+@settings(max_examples=40, deadline=None)
+@given(seed=seeds, rows=st.integers(1, 4), k=lengths)
+def test_softmax_of_masked_scores(seed, rows, k):
+    """The exponentials of strangers in a shifted window are subnormal, or 0."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((rows, k)) * 3 - np.where(rng.random((rows, k)) < 0.4, 100.0, 0.0)
+    assert_same_bits(kernels.softmax, x.astype(np.float32))
+
+
+@needs_c
 def test_subnormal_and_overflowing_ranges():
     big, tiny = np.float32(3.4028235e38), np.float32(1e-45)
     x = np.array([[-big, big, 1.0], [tiny, -tiny, 0.0], [0.0, -0.0, 0.0], [big, np.inf, -np.inf], [2.0**-126, 0, 0],
@@ -157,12 +180,65 @@ NAMES = list(calls_with(np.zeros((4, 4), np.float32)))
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("backend", kernels.backends())
-@pytest.mark.parametrize("place", ((0, 0), (0, 16), (0, 18)))
+@pytest.mark.parametrize("place", ((0, 0), (0, 7), (0, 8), (0, 15), (0, 16), (0, 18)))
 def test_nan_is_an_error(name, backend, place):
     x = np.ones((3, 19), np.float32)
     x[place] = np.nan
     with pytest.raises(BadInputError, match="NaN"):
         calls_with(x)[name](backend)
+
+
+@needs_c
+@pytest.mark.parametrize("name", ("exp", "erf", "gelu"))
+@settings(max_examples=40, deadline=None)
+@given(sign=st.sampled_from((0, 1 << 31)), payload=st.integers(1, (1 << 23) - 1), place=st.integers(0, 36))
+def test_every_nan_is_an_error(name, sign, payload, place):
+    x = np.zeros(37, np.float32)
+    x.view(np.uint32)[place] = sign | 0x7F800000 | payload
+    assert_same_bits(getattr(kernels, name), x)
+    with pytest.raises(BadInputError, match="NaN"):
+        getattr(kernels, name)(x)
+
+
+def c_calls(level, k):
+    """Every C kernel whose result has k elements: the type of the result, and a call on pointers to x [k] and to it."""
+    lib, null = kernels.lib, kernels.ffi.NULL
+    ones, acc, zp = np.ones(k, np.float32), np.arange(k, dtype=np.int32), np.zeros(1, np.int32)
+    one, numbers, zero = map(kernels.pointer, (ones, acc, zp))
+    return {
+        "softmax": (np.float32, lambda x, y: lib.refvit_softmax(level, 1, k, x, y)),
+        "layernorm": (np.float32, lambda x, y: lib.refvit_layernorm(level, 1, k, x, one, one, 1e-6, y)),
+        "gelu": (np.float32, lambda x, y: lib.refvit_gelu(level, k, x, y)),
+        "exp": (np.float32, lambda x, y: lib.refvit_exp(level, k, x, y)),
+        "erf": (np.float32, lambda x, y: lib.refvit_erf(level, k, x, y)),
+        "rescale": (np.float32, lambda x, y: lib.refvit_rescale(level, 1, k, numbers, x, one, null, y)),
+        "matmul16": (np.float32, lambda x, y: lib.refvit_matmul16(level, 1, k, 1, 1, x, one, y)),
+        "quantize_rows": (np.int8, lambda x, y: lib.refvit_quantize_rows(level, 1, k, -127, 127, x, one, zero, y)),
+    }
+
+
+@needs_c
+@pytest.mark.parametrize("backend", NATIVE)
+@pytest.mark.parametrize("k", (1, 7, 8, 9, 15, 16, 17, 31, 33))
+def test_kernels_write_their_result_alone(backend, k):
+    x, level = np.linspace(-3, 3, k, dtype=np.float32), kernels.LEVELS[backend]
+    for name, (dtype, call) in c_calls(level, k).items():
+        y = np.full(k + 64, 77, dtype)
+        assert call(kernels.pointer(x), kernels.pointer(y[32:])) == kernels.lib.REFVIT_OK, name
+        assert (y[:32] == 77).all() and (y[32 + k :] == 77).all(), name
+        assert not (y[32 : 32 + k] == 77).all(), name
+
+
+@needs_c
+@pytest.mark.parametrize("backend", NATIVE)
+@pytest.mark.parametrize("k", (1, 15, 16, 49, 197))
+@pytest.mark.parametrize("name", ("softmax", "layernorm", "gelu", "exp", "erf"))
+def test_a_result_may_replace_its_argument(backend, k, name):
+    call = c_calls(kernels.LEVELS[backend], k)[name][1]
+    x, y = np.linspace(-3, 3, k, dtype=np.float32), np.empty(k, np.float32)
+    call(kernels.pointer(x), kernels.pointer(y))
+    call(kernels.pointer(x), kernels.pointer(x))
+    assert x.tobytes() == y.tobytes()
 
 
 @needs_c
