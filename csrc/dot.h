@@ -9,7 +9,7 @@
 
 #include "internal.h"
 
-#define GROUP 4         /* inputs that one lane multiplies at once */
+#define INPUTS 4         /* inputs that one lane multiplies at once */
 #define PANEL_COLS REFVIT_PANEL_COLS /* channels of a panel, at most */
 #define DOT_ALIGN 64    /* bytes to which rows of activations and panels are padded, with zeros */
 #define TERNARY_OFFSET 1

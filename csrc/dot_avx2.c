@@ -106,7 +106,7 @@ INLINE void store(const struct dot_job *job, size_t row, size_t rows, int32_t *s
 /* Ternary codes are small: sums of pairs stay in 16 bits for SHORT_GROUPS groups, then are widened. */
 INLINE void ternary_tile(const struct dot_job *job, size_t row, const size_t rows)
 {
-    const size_t groups = (job->k + GROUP - 1) / GROUP;
+    const size_t groups = (job->k + INPUTS - 1) / INPUTS;
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i sums[ROWS * COLS];
     UNROLL
@@ -124,7 +124,7 @@ INLINE void ternary_tile(const struct dot_job *job, size_t row, const size_t row
                 w[c] = load(job->panel + (g * COLS + c) * BYTES);
             UNROLL
             for (size_t i = 0; i < rows * COLS; i++) {
-                const __m256i xs = _mm256_set1_epi32(group_of(job->x + (row + i / COLS) * job->x_stride + g * GROUP));
+                const __m256i xs = _mm256_set1_epi32(group_of(job->x + (row + i / COLS) * job->x_stride + g * INPUTS));
                 acc[i] = _mm256_add_epi16(acc[i], _mm256_maddubs_epi16(w[i % COLS], xs));
             }
         }
@@ -140,14 +140,14 @@ INLINE void ternary_tile(const struct dot_job *job, size_t row, const size_t row
 /* Codes of 8 bits have no room in 16: both factors are widened first, and a lane holds half of a group. */
 INLINE void int8_row(const struct dot_job *job, size_t row)
 {
-    const size_t groups = (job->k + GROUP - 1) / GROUP;
+    const size_t groups = (job->k + INPUTS - 1) / INPUTS;
     const int8_t *x = job->x + row * job->x_stride;
     __m256i acc[4];
     UNROLL
     for (size_t c = 0; c < 4; c++)
         acc[c] = _mm256_setzero_si256();
     for (size_t g = 0; g < groups; g++) {
-        const __m256i xs = _mm256_cvtepi8_epi16(_mm_set1_epi32(group_of(x + g * GROUP)));
+        const __m256i xs = _mm256_cvtepi8_epi16(_mm_set1_epi32(group_of(x + g * INPUTS)));
         UNROLL
         for (size_t c = 0; c < 4; c++) {
             const uint8_t *w = job->panel + g * COLS * BYTES + c * BYTES / 2;
@@ -201,14 +201,14 @@ INLINE __m256i dot(__m256i acc, __m256i w, __m256i xs)
 
 INLINE void vnni_tile(const struct dot_job *job, size_t row, const size_t rows)
 {
-    const size_t groups = (job->k + GROUP - 1) / GROUP;
+    const size_t groups = (job->k + INPUTS - 1) / INPUTS;
     const int8_t *x = job->x + row * job->x_stride;
     const uint8_t *panel = job->panel;
     __m256i acc[VNNI_ROWS * COLS], w[COLS];
     UNROLL
     for (size_t i = 0; i < rows * COLS; i++)
         acc[i] = _mm256_set1_epi32(job->init[row + i / COLS]);
-    for (size_t g = 0; g < groups; g++, x += GROUP, panel += COLS * BYTES) {
+    for (size_t g = 0; g < groups; g++, x += INPUTS, panel += COLS * BYTES) {
         UNROLL
         for (size_t c = 0; c < COLS; c++)
             w[c] = load(panel + c * BYTES);

@@ -95,14 +95,14 @@ INLINE __m512i dot(__m512i acc, __m512i w, __m512i xs)
 /* rows and cols are constants where the tile is called: its flat loops unroll, and acc lives in registers. */
 INLINE void tile(const struct dot_job *job, size_t row, const size_t rows, const size_t cols)
 {
-    const size_t groups = (job->k + GROUP - 1) / GROUP, stride = job->x_stride;
+    const size_t groups = (job->k + INPUTS - 1) / INPUTS, stride = job->x_stride;
     const int8_t *x = job->x + row * stride;
     const uint8_t *panel = job->panel;
     __m512i acc[ROWS * COLS], w[COLS];
     UNROLL
     for (size_t i = 0; i < rows * cols; i++)
         acc[i] = _mm512_set1_epi32(job->init[row + i / cols]);
-    for (size_t g = 0; g < groups; g++, x += GROUP, panel += cols * DOT_ALIGN) {
+    for (size_t g = 0; g < groups; g++, x += INPUTS, panel += cols * DOT_ALIGN) {
         UNROLL
         for (size_t c = 0; c < cols; c++)
             w[c] = _mm512_loadu_si512(panel + c * DOT_ALIGN);

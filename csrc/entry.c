@@ -46,7 +46,7 @@ int refvit_pack_planes(int backend, size_t n, size_t k, const int8_t *codes, uin
         return REFVIT_BAD_BACKEND;
     /* A ternary code is a two's complement number of two bits, nonzero and sign: pos = nonzero without sign. */
     const size_t size = n * words_of(k);
-    const struct pack_job job = {n, k, 2, codes, planes, 1, size};
+    const struct pack_job job = {n, k, 2, codes, planes, words_of(k), 1, size};
     select_kernels(backend).pack_bits(&job);
     for (size_t i = 0; i < size; i++)
         planes[i] &= ~planes[size + i];
@@ -68,9 +68,12 @@ int refvit_ternary_matmul(int backend, size_t m, size_t n, size_t k, size_t bits
     if (k > K_MAX || bits < 1 || bits > MAX_BITS || work_len < m * words * bits)
         return REFVIT_BAD_SIZE;
     const struct kernels kernels = select_kernels(backend);
-    const struct pack_job pack = {m, k, bits, x, work, bits, 1};
+    for (size_t i = 0; i < m; i += GROUP) {
+        const size_t rows = group_rows(m, i);
+        const struct pack_job pack = {rows, k, bits, x + i * k, work + i * words * bits, 1, rows, words * rows};
+        kernels.pack_bits(&pack);
+    }
     const struct ternary_job job = {m, n, words, bits, work, planes, planes + n * words, neg_counts, out};
-    kernels.pack_bits(&pack);
     kernels.ternary(&job);
     return REFVIT_OK;
 }

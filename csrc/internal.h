@@ -6,6 +6,7 @@
 
 #define WORD_BITS 64
 #define MAX_BITS 8
+#define GROUP ((size_t)8) /* rows of activations whose words lie side by side */
 #define K_MAX ((size_t)1 << 17)
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
@@ -22,15 +23,15 @@
 #endif
 
 /* Codes x [m][k] -> planes of their lowest `bits` bits, padded with zero bits: plane p of word w of row i at
-   out[(i * words + w) * word_stride + p * plane_stride]. */
+   out[i * row_stride + w * word_stride + p * plane_stride]. */
 struct pack_job {
     size_t m, k, bits;
     const int8_t *x;
     uint64_t *out;
-    size_t word_stride, plane_stride;
+    size_t row_stride, word_stride, plane_stride;
 };
 
-/* Activations [m][k] as bit-planes: words [m][words][bits], so that the planes of one word lie side by side. */
+/* Activations [m][k] as bit-planes: for each GROUP of rows, and the rest, [bits][words][rows of the group]. */
 struct ternary_job {
     size_t m, n, words, bits;
     const uint64_t *x, *pos, *neg;
@@ -49,6 +50,12 @@ int usable(int backend);
 static inline size_t words_of(size_t k)
 {
     return (k + WORD_BITS - 1) / WORD_BITS;
+}
+
+/* Rows of the group that starts with row `first` of m. */
+static inline size_t group_rows(size_t m, size_t first)
+{
+    return m - first < GROUP ? m - first : GROUP;
 }
 
 /* Weight of plane p of b-bit two's complement: 2^p, negative for the top plane. */

@@ -35,8 +35,8 @@ static void pack_word(size_t count, size_t bits, const int8_t *x, uint64_t *plan
 
 void pack_bits_portable(const struct pack_job *job)
 {
-    uint64_t *out = job->out;
     for (size_t i = 0; i < job->m; i++) {
+        uint64_t *out = job->out + i * job->row_stride;
         for (size_t j = 0; j < job->k; j += WORD_BITS, out += job->word_stride) {
             uint64_t planes[MAX_BITS];
             pack_word(job->k - j < WORD_BITS ? job->k - j : WORD_BITS, job->bits, job->x + i * job->k + j, planes);
@@ -75,17 +75,16 @@ int check_planes(size_t n, size_t k, const uint64_t *planes, int32_t *neg_counts
 /* With x a plane of activations, popcount(x & pos) - popcount(x & neg) = popcount(x ? pos : neg) - popcount(neg), bit
    by bit, for pos and neg are disjoint: one popcount instead of two. The weights of all planes add up to -1, so the
    last term leaves + popcount(neg) once for the whole dot product. */
-static int32_t ternary_dot(const uint64_t *x, const uint64_t *pos, const uint64_t *neg, size_t words, size_t bits,
-                           int32_t neg_count)
+static int32_t ternary_dot(const uint64_t *x, size_t step, const uint64_t *pos, const uint64_t *neg, size_t words,
+                           size_t bits, int32_t neg_count)
 {
-    unsigned counts[MAX_BITS] = {0};
     int32_t acc = neg_count;
-    for (size_t w = 0; w < words; w++, x += bits) {
-        for (size_t p = 0; p < bits; p++)
-            counts[p] += popcount(neg[w] ^ (x[p] & (pos[w] ^ neg[w])));
+    for (size_t p = 0; p < bits; p++) {
+        unsigned count = 0;
+        for (size_t w = 0; w < words; w++, x += step)
+            count += popcount(neg[w] ^ (*x & (pos[w] ^ neg[w])));
+        acc += plane_weight(p, bits) * (int32_t)count;
     }
-    for (size_t p = 0; p < bits; p++)
-        acc += plane_weight(p, bits) * (int32_t)counts[p];
     return acc;
 }
 
@@ -93,9 +92,10 @@ void ternary_portable(const struct ternary_job *job)
 {
     const size_t words = job->words;
     for (size_t i = 0; i < job->m; i++) {
-        const uint64_t *x = job->x + i * words * job->bits;
+        const size_t row = i % GROUP, first = i - row;
+        const uint64_t *x = job->x + first * words * job->bits + row;
         for (size_t j = 0; j < job->n; j++)
-            job->out[i * job->n + j] = ternary_dot(x, job->pos + j * words, job->neg + j * words, words, job->bits,
-                                                   job->neg_counts[j]);
+            job->out[i * job->n + j] = ternary_dot(x, group_rows(job->m, first), job->pos + j * words,
+                                                   job->neg + j * words, words, job->bits, job->neg_counts[j]);
     }
 }

@@ -1,5 +1,6 @@
-/* Integer kernels for AVX2: four planes of a word of activations in a register, popcount by a table of nibbles.
-   See ternary_dot in portable.c for the arithmetic. */
+/* Integer kernels for AVX2. The lanes of a register are four output channels: a panel of weight words, side by side,
+   meets one broadcast word of activations; popcount by a table of nibbles. See ternary_dot in portable.c for the
+   arithmetic. */
 #include <string.h>
 
 #include "internal.h"
@@ -9,13 +10,20 @@
 
 #define TARGET __attribute__((target("avx2")))
 #define INLINE TARGET static inline __attribute__((always_inline))
-#define LANES 4       /* 64-bit lanes of a register */
-#define BYTE_WORDS 31 /* words whose bits a byte can count: 31 * 8 <= 255 */
+#define CHANNELS ((size_t)4) /* 64-bit lanes of a register */
+#define DEPTH ((size_t)31)   /* words of a panel, whose bits a byte can count: 31 * 8 <= 255 */
+#define TILE ((size_t)4)     /* rows of a tile: their counters fit the 16 registers */
+
+/* Words first .. first + depth of the channels from `channel` on; the lanes beyond the last channel are zeros. */
+struct panel {
+    size_t channel, channels, first, depth;
+    uint64_t nonzero[DEPTH * CHANNELS], neg[DEPTH * CHANNELS];
+};
 
 TARGET void pack_bits_avx2(const struct pack_job *job)
 {
-    uint64_t *out = job->out;
     for (size_t i = 0; i < job->m; i++) {
+        uint64_t *out = job->out + i * job->row_stride;
         for (size_t j = 0; j < job->k; j += WORD_BITS, out += job->word_stride) {
             int8_t codes[WORD_BITS] = {0};
             memcpy(codes, job->x + i * job->k + j, job->k - j < WORD_BITS ? job->k - j : WORD_BITS);
@@ -42,46 +50,94 @@ INLINE __m256i popcount_bytes(__m256i v)
     return _mm256_add_epi8(low, high);
 }
 
-/* Sum over the planes `first`.. of one group of four: weight times count. `lanes` masks planes beyond `bits`. */
-INLINE int64_t ternary_group(const uint64_t *x, const uint64_t *pos, const uint64_t *neg, size_t words, size_t bits,
-                             __m256i lanes, __m256i weights)
+INLINE __m256i load(const void *from)
 {
-    __m256i counts = _mm256_setzero_si256();
-    for (size_t start = 0; start < words; start += BYTE_WORDS) {
-        const size_t end = words - start < BYTE_WORDS ? words : start + BYTE_WORDS;
-        __m256i bytes = _mm256_setzero_si256();
-        for (size_t w = start; w < end; w++) {
-            const __m256i xs = _mm256_maskload_epi64((const long long *)(const void *)(x + w * bits), lanes);
-            const __m256i n = _mm256_set1_epi64x((int64_t)neg[w]);
-            const __m256i nonzero = _mm256_set1_epi64x((int64_t)(pos[w] ^ neg[w]));
-            const __m256i selected = _mm256_xor_si256(n, _mm256_and_si256(xs, nonzero));
-            bytes = _mm256_add_epi8(bytes, popcount_bytes(selected));
+    return _mm256_loadu_si256(from);
+}
+
+static void fill_panel(const struct ternary_job *job, struct panel *panel)
+{
+    memset(panel->nonzero, 0, sizeof panel->nonzero);
+    memset(panel->neg, 0, sizeof panel->neg);
+    for (size_t c = 0; c < panel->channels; c++) {
+        const size_t from = (panel->channel + c) * job->words + panel->first;
+        for (size_t w = 0; w < panel->depth; w++) {
+            panel->nonzero[w * CHANNELS + c] = job->pos[from + w] ^ job->neg[from + w];
+            panel->neg[w * CHANNELS + c] = job->neg[from + w];
         }
-        counts = _mm256_add_epi64(counts, _mm256_sad_epu8(bytes, _mm256_setzero_si256()));
     }
-    int64_t sums[LANES];
-    _mm256_storeu_si256((__m256i *)(void *)sums, _mm256_mul_epi32(counts, weights));
-    return sums[0] + sums[1] + sums[2] + sums[3];
+}
+
+/* Popcounts of one plane, x [depth][step], for `rows` rows. */
+INLINE void count_plane(size_t rows, const struct panel *panel, const uint64_t *x, size_t step, __m256i *counts)
+{
+    __m256i bytes[TILE];
+    for (size_t r = 0; r < rows; r++)
+        bytes[r] = _mm256_setzero_si256();
+    for (size_t w = 0; w < panel->depth; w++, x += step) {
+        const __m256i nonzero = load(panel->nonzero + w * CHANNELS), neg = load(panel->neg + w * CHANNELS);
+        for (size_t r = 0; r < rows; r++) {
+            const __m256i xs = _mm256_set1_epi64x((int64_t)x[r]);
+            const __m256i selected = _mm256_xor_si256(neg, _mm256_and_si256(xs, nonzero));
+            bytes[r] = _mm256_add_epi8(bytes[r], popcount_bytes(selected));
+        }
+    }
+    for (size_t r = 0; r < rows; r++)
+        counts[r] = _mm256_sad_epu8(bytes[r], _mm256_setzero_si256());
+}
+
+/* out = start - the low halves of the sums. */
+INLINE void store_row(const struct panel *panel, __m256i sums, const int32_t *start, int32_t *out)
+{
+    const __m256i low_halves = _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    const __m128i lanes = _mm_setr_epi32(0, 1, 2, 3);
+    const __m128i used = _mm_cmpgt_epi32(_mm_set1_epi32((int)panel->channels), lanes);
+    const __m128i from = _mm_maskload_epi32(start, used);
+    _mm_maskstore_epi32(out, used, _mm_sub_epi32(from, _mm256_castsi256_si128(low_halves)));
+}
+
+/* Horner's rule from the top plane down, for the negative of the product, as the top plane alone weighs negatively. */
+INLINE void ternary_tile(const struct ternary_job *job, const struct panel *panel, size_t i, size_t rows)
+{
+    const size_t row = i % GROUP, step = group_rows(job->m, i - row), plane = job->words * step;
+    const uint64_t *x = job->x + (i - row) * job->words * job->bits + panel->first * step + row;
+    __m256i sums[TILE], counts[TILE];
+    count_plane(rows, panel, x + (job->bits - 1) * plane, step, sums);
+    for (size_t p = job->bits - 1; p-- > 0;) {
+        count_plane(rows, panel, x + p * plane, step, counts);
+        for (size_t r = 0; r < rows; r++)
+            sums[r] = _mm256_sub_epi64(_mm256_add_epi64(sums[r], sums[r]), counts[r]);
+    }
+    for (size_t r = 0; r < rows; r++) {
+        int32_t *out = job->out + (i + r) * job->n + panel->channel;
+        store_row(panel, sums[r], panel->first ? out : job->neg_counts + panel->channel, out);
+    }
+}
+
+/* A constant number of rows lets the counters of each height live in registers. */
+TARGET static void ternary_rows(const struct ternary_job *job, const struct panel *panel, size_t i, size_t rows)
+{
+    switch (rows) {
+    case 1: ternary_tile(job, panel, i, 1); break;
+    case 2: ternary_tile(job, panel, i, 2); break;
+    case 3: ternary_tile(job, panel, i, 3); break;
+    default: ternary_tile(job, panel, i, TILE);
+    }
 }
 
 TARGET void ternary_avx2(const struct ternary_job *job)
 {
-    const size_t words = job->words, bits = job->bits;
-    int64_t used[MAX_BITS] = {0}, weights[MAX_BITS] = {0};
-    for (size_t p = 0; p < bits; p++) {
-        used[p] = -1;
-        weights[p] = plane_weight(p, bits);
-    }
-    for (size_t i = 0; i < job->m; i++) {
-        const uint64_t *x = job->x + i * words * bits;
-        for (size_t j = 0; j < job->n; j++) {
-            int64_t acc = job->neg_counts[j];
-            for (size_t p = 0; p < bits; p += LANES)
-                acc += ternary_group(x + p, job->pos + j * words, job->neg + j * words, words, bits,
-                                     _mm256_loadu_si256((const __m256i *)(const void *)(used + p)),
-                                     _mm256_loadu_si256((const __m256i *)(const void *)(weights + p)));
-            job->out[i * job->n + j] = (int32_t)acc;
-        }
+    struct panel panel;
+    for (panel.channel = 0; panel.channel < job->n; panel.channel += CHANNELS) {
+        panel.channels = job->n - panel.channel < CHANNELS ? job->n - panel.channel : CHANNELS;
+        panel.first = 0;
+        do {
+            panel.depth = job->words - panel.first < DEPTH ? job->words - panel.first : DEPTH;
+            fill_panel(job, &panel);
+            for (size_t i = 0; i < job->m; i += TILE)
+                ternary_rows(job, &panel, i, job->m - i < TILE ? job->m - i : TILE);
+            panel.first += panel.depth;
+        } while (panel.first < job->words);
     }
 }
 
