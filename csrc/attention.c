@@ -57,7 +57,7 @@ static void quantize(struct run *run, size_t width, const float *x, float s, int
 static void prepare(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct head *head)
 {
     const size_t t = head->tokens, d = head->width, wide = padded(t), cols = run->dot->cols;
-    int8_t *codes = scratch->query.q; /* of a value, on its way into columns */
+    int8_t *codes = scratch->query; /* of a value, on its way into columns */
     for (size_t i = 0; i < d; i++)
         memset(scratch->value + i * wide + t, 0, wide - t);
     for (size_t i = 0; i < t; i++) {
@@ -107,7 +107,7 @@ static void attend_rows(struct run *run, struct scratch *scratch, const struct r
                         size_t start, size_t rows)
 {
     const size_t t = head->tokens, d = head->width, wide = padded(t);
-    int8_t *q = scratch->query.q, *p = q + BLOCK_ROWS * padded(d);
+    int8_t *q = scratch->query, *p = scratch->prob;
     const float s = PROB_SCALE;
     memset(q, 0, rows * padded(d));
     for (size_t i = 0; i < rows; i++)

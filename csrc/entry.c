@@ -22,62 +22,6 @@ int usable(int backend)
     return backend >= REFVIT_PORTABLE && backend <= REFVIT_AVX512 && (usable_backends >> backend & 1);
 }
 
-static struct kernels select_kernels(int backend)
-{
-    struct kernels table = {pack_bits_portable, ternary_portable};
-#if REFVIT_X86
-    if (backend < REFVIT_AVX2)
-        return table;
-    table.pack_bits = pack_bits_avx2;
-    table.ternary = ternary_avx2;
-    if (backend < REFVIT_AVX512)
-        return table;
-    table.pack_bits = pack_bits_avx512;
-    table.ternary = ternary_avx512;
-#else
-    (void)backend;
-#endif
-    return table;
-}
-
-int refvit_pack_planes(int backend, size_t n, size_t k, const int8_t *codes, uint64_t *planes)
-{
-    if (!usable(backend))
-        return REFVIT_BAD_BACKEND;
-    /* A ternary code is a two's complement number of two bits, nonzero and sign: pos = nonzero without sign. */
-    const size_t size = n * words_of(k);
-    const struct pack_job job = {n, k, 2, codes, planes, words_of(k), 1, size};
-    select_kernels(backend).pack_bits(&job);
-    for (size_t i = 0; i < size; i++)
-        planes[i] &= ~planes[size + i];
-    return REFVIT_OK;
-}
-
-int refvit_check_planes(size_t n, size_t k, const uint64_t *planes, int32_t *neg_counts)
-{
-    return check_planes(n, k, planes, neg_counts);
-}
-
-int refvit_ternary_matmul(int backend, size_t m, size_t n, size_t k, size_t bits, const int8_t *x,
-                          const uint64_t *planes, const int32_t *neg_counts, uint64_t *work, size_t work_len,
-                          int32_t *out)
-{
-    const size_t words = words_of(k);
-    if (!usable(backend))
-        return REFVIT_BAD_BACKEND;
-    if (k > K_MAX || bits < 1 || bits > MAX_BITS || work_len < m * words * bits)
-        return REFVIT_BAD_SIZE;
-    const struct kernels kernels = select_kernels(backend);
-    for (size_t i = 0; i < m; i += GROUP) {
-        const size_t rows = group_rows(m, i);
-        const struct pack_job pack = {rows, k, bits, x + i * k, work + i * words * bits, 1, rows, words * rows};
-        kernels.pack_bits(&pack);
-    }
-    const struct ternary_job job = {m, n, words, bits, work, planes, planes + n * words, neg_counts, out};
-    kernels.ternary(&job);
-    return REFVIT_OK;
-}
-
 int refvit_symmetric_scale(int backend, size_t rows, size_t k, int bits, const float *x, float *s)
 {
     if (!usable(backend))

@@ -9,11 +9,11 @@
 static const struct {
     size_t few_rows, many_rows; /* activation bits up to which popcount is faster */
 } popcount_bits[] = {
-    [REFVIT_PORTABLE] = {8, 8},
-    [REFVIT_AVX2] = {8, 0},
-    [REFVIT_AVXVNNI] = {8, 0},
-    [REFVIT_AVX512VNNI] = {8, 0},
-    [REFVIT_AVX512] = {8, 1},
+    [REFVIT_PORTABLE] = {8, 4},
+    [REFVIT_AVX2] = {3, 2},
+    [REFVIT_AVXVNNI] = {4, 1},
+    [REFVIT_AVX512VNNI] = {0, 0},
+    [REFVIT_AVX512] = {8, 4},
 };
 
 int refvit_family(int backend, size_t m, size_t bits)

@@ -280,6 +280,8 @@ int refvit_forward(const struct refvit_model *model, int backend, struct refvit_
     run.rows = row_kernels(backend);
     run.steps = step_kernels(backend);
     run.dot = dot_kernels(backend);
+    run.popcount = popcount_kernels(backend);
+    run.backend = backend;
     if (work_size < refvit_work_size(model, backend, pool_threads(pool)) || (uintptr_t)work % DOT_ALIGN)
         return REFVIT_BAD_SIZE;
     lay_out(&run, model, pool_threads(pool), work);

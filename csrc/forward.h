@@ -15,8 +15,7 @@
 
 /* Rows as codes, with what the product needs of each (N4, N6). */
 struct codes {
-    int8_t *q; /* [m][stride], zeros beyond k */
-    size_t stride;
+    int8_t *q; /* [m][k padded], zeros beyond k */
     float *s;
     int32_t *zp, *sums;
 };
@@ -25,12 +24,13 @@ struct codes {
 struct scratch {
     struct codes codes;
     uint8_t *panel;
-    int32_t *acc;  /* [BLOCK_ROWS][columns] */
+    uint64_t *planes; /* of the codes, for popcount products */
+    int32_t *acc;  /* [BLOCK_ROWS][columns], or [m][PANEL_COLS] */
     int32_t *init; /* [m] */
     float *row;    /* one row, of any width */
     float *hidden; /* [m][hidden] */
     /* attention */
-    struct codes query;
+    int8_t *query, *prob; /* [BLOCK_ROWS][D], [BLOCK_ROWS][T], rows padded */
     int8_t *key, *value; /* [T][D], [D][T], rows padded */
     uint8_t *key_panels, *value_panels;
     float *scores; /* [T] */
@@ -43,6 +43,8 @@ struct run {
     const struct row_kernels *rows;
     const struct step_kernels *steps;
     const struct dot_kernels *dot;
+    const struct popcount_kernels *popcount;
+    int backend;
     struct scratch *scratch; /* of each thread */
     float *x, *other;        /* [T][C]: the tokens, and room for merged ones */
     float *qkv;              /* [T + 1][3 C], the last for padding */

@@ -39,10 +39,17 @@ struct ternary_job {
     int32_t *out;
 };
 
-struct kernels {
+struct popcount_kernels {
     void (*pack_bits)(const struct pack_job *job);
     void (*ternary)(const struct ternary_job *job);
 };
+
+/* Those of a usable backend; all have the same bits. */
+const struct popcount_kernels *popcount_kernels(int backend);
+
+/* Codes x [m][k] -> planes of m * words * bits words, as ternary_job wants them. */
+void pack_rows(const struct popcount_kernels *kernels, size_t m, size_t k, size_t bits, const int8_t *x,
+               uint64_t *planes);
 
 /* Whether refvit_init found that this machine can run a backend. */
 int usable(int backend);

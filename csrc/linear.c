@@ -6,7 +6,7 @@
 void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row)
 {
     const int bits = layer->act_bits, high = (1 << (bits - 1)) - 1, minmax = run->model->minmax;
-    int8_t *q = codes->q + row * codes->stride;
+    int8_t *q = codes->q + row * padded(layer->k);
     float *s = codes->s + row;
     int32_t *zp = codes->zp + row;
     int status = REFVIT_OK;
@@ -33,7 +33,23 @@ static void finish(struct run *run, struct scratch *scratch, const struct refvit
     run->steps->finish(&job);
 }
 
-void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target)
+static void linear_popcount(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
+                            const struct target *target)
+{
+    const size_t words = words_of(layer->k), size = layer->n * words, bits = (size_t)layer->act_bits;
+    pack_rows(run->popcount, m, words * WORD_BITS, bits, scratch->codes.q, scratch->planes);
+    for (size_t first = 0; first < layer->n; first += PANEL_COLS) {
+        const size_t cols = layer->n - first < PANEL_COLS ? layer->n - first : PANEL_COLS;
+        const uint64_t *pos = layer->planes + first * words;
+        const struct ternary_job job = {m, cols, words, bits, scratch->planes, pos, pos + size, layer->neg_counts + first,
+                                        scratch->acc};
+        run->popcount->ternary(&job);
+        finish(run, scratch, layer, 0, m, first, cols, target);
+    }
+}
+
+static void linear_dot(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
+                       const struct target *target)
 {
     const int ternary = layer->bits == 2;
     const size_t words = words_of(layer->k);
@@ -46,10 +62,16 @@ void linear(struct run *run, struct scratch *scratch, const struct refvit_linear
         run->dot->decode(&weights, first, cols, scratch->panel);
         for (size_t row = 0; row < m; row += BLOCK_ROWS) {
             const size_t rows = m - row < BLOCK_ROWS ? m - row : BLOCK_ROWS;
-            const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * scratch->codes.stride,
-                                        scratch->codes.stride, scratch->init + row, scratch->panel, scratch->acc, cols};
+            const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * padded(layer->k),
+                                        padded(layer->k), scratch->init + row, scratch->panel, scratch->acc, cols};
             (ternary ? run->dot->ternary : run->dot->int8)(&job);
-            finish(run, scratch, layer, row, rows, first, cols, &target);
+            finish(run, scratch, layer, row, rows, first, cols, target);
         }
     }
+}
+
+void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target)
+{
+    const int dot = layer->bits == 8 || refvit_family(run->backend, m, (size_t)layer->act_bits);
+    (dot ? linear_dot : linear_popcount)(run, scratch, layer, m, &target);
 }

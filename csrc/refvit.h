@@ -152,7 +152,8 @@ struct refvit_linear {
     const uint64_t *planes;
     const int8_t *codes;
     const float *alpha, *bias; /* [n]; bias may be NULL */
-    const int32_t *code_sums; /* [n], sums of the codes, for zero points (N6) */
+    const int32_t *code_sums;  /* [n], sums of the codes, for zero points (N6) */
+    const int32_t *neg_counts; /* [n], of planes, as refvit_check_planes gives them */
     float s;                  /* static scale of its input and its zero point, or 0: a scale for each row */
     int32_t zp;
 };

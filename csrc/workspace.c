@@ -45,8 +45,8 @@ static void *take(uint8_t *base, size_t *used, size_t bytes)
 
 static struct codes take_codes(uint8_t *base, size_t *used, size_t rows, size_t k)
 {
-    struct codes codes = {.stride = padded(k)};
-    codes.q = take(base, used, rows * codes.stride);
+    struct codes codes;
+    codes.q = take(base, used, rows * padded(k));
     codes.s = take(base, used, rows * sizeof *codes.s);
     codes.zp = take(base, used, rows * sizeof *codes.zp);
     codes.sums = take(base, used, rows * sizeof *codes.sums);
@@ -56,13 +56,16 @@ static struct codes take_codes(uint8_t *base, size_t *used, size_t rows, size_t 
 static struct scratch take_scratch(uint8_t *base, size_t *used, const struct extent *e, size_t panel_cols)
 {
     const size_t widest = e->window > e->head ? e->window : e->head, panels = widest + panel_cols;
-    struct scratch s = {.codes = take_codes(base, used, e->rows, e->k)};
+    const size_t rows = e->rows > BLOCK_ROWS ? e->rows : BLOCK_ROWS;
+    struct scratch s = {.codes = take_codes(base, used, rows, e->k)};
     s.panel = take(base, used, padded(e->k) * panel_cols);
-    s.acc = take(base, used, BLOCK_ROWS * e->columns * sizeof *s.acc);
-    s.init = take(base, used, (e->rows > BLOCK_ROWS ? e->rows : BLOCK_ROWS) * sizeof *s.init);
+    s.planes = take(base, used, rows * padded(e->k));
+    s.acc = take(base, used, (BLOCK_ROWS * e->columns + rows * PANEL_COLS) * sizeof *s.acc);
+    s.init = take(base, used, rows * sizeof *s.init);
     s.row = take(base, used, (e->k > panel_cols ? e->k : panel_cols) * sizeof *s.row);
     s.hidden = take(base, used, e->hidden * sizeof *s.hidden);
-    s.query.q = take(base, used, BLOCK_ROWS * (padded(e->head) + padded(e->window)));
+    s.query = take(base, used, BLOCK_ROWS * padded(e->head));
+    s.prob = take(base, used, BLOCK_ROWS * padded(e->window));
     s.key = take(base, used, e->window * e->head);
     s.value = take(base, used, e->head * padded(e->window));
     s.key_panels = take(base, used, panels * padded(e->head));

@@ -129,7 +129,7 @@ class Forward:
         struct.n, struct.k, struct.bits, struct.act_bits = len(layer.alpha), layer.k, layer.bits, layer.act_bits
         weight = self.hold(contiguous(layer.weight))
         if layer.bits == 2:
-            struct.planes = weight
+            struct.planes, struct.neg_counts = weight, self.hold((layer.codes() < 0).sum(axis=1, dtype=np.int32))
         else:
             struct.codes = weight
         struct.alpha = self.floats(layer.alpha)
