@@ -2,8 +2,9 @@
 
    The error of a result is |computed - true| in ulp(true), the spacing of float32 at the true value: 2^(e - 23) for a
    true value of 2^e <= |true| < 2^(e + 1), never below 2^-149, the spacing of subnormals. Overflow counts as
-   IEEE-754 rounds: results and true values from 2^128 on are 2^128. A result is correctly rounded where its error is
-   at most 1/2 ulp. GELU is reported too, where it is not trivial, but nothing is asked of it: 1 + erf cancels.
+   IEEE-754 rounds: results and true values from 2^128 on are 2^128; a NaN counts as -2^128. A result is correctly
+   rounded where its error is at most 1/2 ulp. GELU is reported too, where it is not trivial, but nothing is asked of
+   it: 1 + erf cancels.
 
    The reference of a block of inputs is a Taylor series f(c + h) = sum of a[m] h^m around c, a multiple of 1/256, with
    |h| <= 1/512. REFERENCE_BOUND on its relative error: one double-double operation errs by at most 2^-103 of its
@@ -23,14 +24,14 @@
 #include "../csrc/internal.h"
 
 #define REFERENCE_BOUND 0x1p-92
-#define UNDECIDED 0x1p-68 /* the same in ulp: a value is below 2^24 ulp */
-#define CELLS 256.0       /* centres per unit */
-#define DOUBLE_DOUBLE 7   /* terms of the series that need both halves */
+#define UNDECIDED (REFERENCE_BOUND * 0x1p24) /* in ulp, of which a value has less than 2^24 */
+#define CELLS 256.0                          /* centres per unit */
 #define TERMS 12
-#define BLOCK 256    /* the inputs of an aligned block share a centre: from 64 to 128 it is 1/512 wide */
-#define CHUNKS 1024  /* shares of the 2^32 inputs, dealt to the threads in turn */
-#define WORST 1000   /* inputs kept */
-#define NOTABLE -0.01 /* only errors above 0.49 ulp are candidates for the worst */
+#define DOUBLE_DOUBLE 7 /* terms of the series that need both halves */
+#define BLOCK 256       /* the inputs of an aligned block share a centre: from 64 to 128 it is 1/512 wide */
+#define CHUNKS 1024     /* shares of the 2^32 inputs, dealt to the threads in turn */
+#define WORST 1000      /* inputs kept */
+#define NOTABLE -0.01   /* only errors above 0.49 ulp are candidates for the worst */
 #define EVERY_MAX 50000 /* so that a sample holds candidates */
 #define MAX_THREADS 256
 
@@ -256,7 +257,7 @@ static inline double ulp(double hi, double lo)
 /* |y - (hi + lo)| / ulp - 1/2, where y - hi and its difference to ulp / 2 are exact for y near hi. */
 static inline double excess(float y, double hi, double lo)
 {
-    const double value = (double)y > 0x1p128 ? 0x1p128 : (double)y;
+    const double value = y != y ? -0x1p128 : (double)y > 0x1p128 ? 0x1p128 : (double)y;
     lo = hi >= 0x1p128 ? 0.0 : lo;
     hi = hi >= 0x1p128 ? 0x1p128 : hi;
     const double unit = ulp(hi, lo), difference = value - hi;
