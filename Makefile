@@ -5,16 +5,16 @@ VENV ?= .venv
 WEIGHTS ?=
 IMAGES ?=
 
-C_SOURCES := $(wildcard csrc/*.c)
+C_SOURCES := $(wildcard csrc/*.c) tools/exhaustive.c
 C_COMPILERS := $(foreach cc,gcc clang,$(if $(shell command -v $(cc)),$(cc)))
 C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fno-math-errno -fno-fast-math -ffp-contract=off
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test lint-c clean
+.PHONY: help setup demo test exhaustive lint-c clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 setup: $(STAMP) ## Make the virtual environment, install the packages, compile the kernels (done again when they change)
 
@@ -32,7 +32,16 @@ demo: setup ## Run the main job; WEIGHTS=file IMAGES="folder picture ..." classi
 test: setup ## Run the tests
 	$(VENV)/bin/python -m pytest -q -rs tests
 
-lint-c: ## Compile the kernels with every compiler present (gcc, clang), warnings being errors
+exhaustive: build/exhaustive ## Hold exp and erf to a double-double reference on all 2^32 inputs, and that to 50 digits (minutes)
+	nice build/exhaustive --worst build/worst.txt
+	nice $(PYTHON) tools/check_exhaustive.py build/exhaustive build/worst.txt
+
+build/exhaustive: tools/exhaustive.c csrc/exact.c csrc/erf_table.h csrc/internal.h csrc/refvit.h
+	mkdir -p build
+	$(CC) $(C_FLAGS) -c -o build/exact.o csrc/exact.c
+	$(CC) $(C_FLAGS) -march=native -pthread -o $@ tools/exhaustive.c build/exact.o -lm
+
+lint-c: ## Compile all C with every compiler present (gcc, clang), warnings being errors
 	@test -n "$(C_COMPILERS)" || { echo "lint-c needs gcc or clang"; exit 1; }
 	@set -e; for cc in $(C_COMPILERS); do for source in $(C_SOURCES); do \
 	    echo "$$cc $$source"; $$cc $(C_FLAGS) -c -o /dev/null $$source; done; done
