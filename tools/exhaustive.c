@@ -177,11 +177,11 @@ static float erf_known(float x)
 }
 
 static const struct function FUNCTIONS[] = {
-    {"exp", exp_values, exp_coefficients, exp_known, -104.0f, 89.0f},
-    {"erf", erf_values, erf_coefficients, erf_known, -4.0f, 4.0f},
-    {"gelu_positive", gelu_values, gelu_coefficients, NULL, 0.0f, 6.0f},
-    {"gelu_negative", gelu_values, gelu_coefficients, NULL, -1.0f, 0.0f},
-    {"gelu_tail", gelu_values, gelu_coefficients, NULL, -6.0f, -1.0f},
+    {"exp", exp_values_portable, exp_coefficients, exp_known, -104.0f, 89.0f},
+    {"erf", erf_values_portable, erf_coefficients, erf_known, -4.0f, 4.0f},
+    {"gelu_positive", gelu_values_portable, gelu_coefficients, NULL, 0.0f, 6.0f},
+    {"gelu_negative", gelu_values_portable, gelu_coefficients, NULL, -1.0f, 0.0f},
+    {"gelu_tail", gelu_values_portable, gelu_coefficients, NULL, -6.0f, -1.0f},
 };
 #define FUNCTION_COUNT (sizeof FUNCTIONS / sizeof *FUNCTIONS)
 
