@@ -172,14 +172,9 @@ INLINE doubles d_mul(doubles a, doubles b)
     return d_join(_mm512_mul_pd(a.a, b.a), _mm512_mul_pd(a.b, b.b));
 }
 
-INLINE __m512d floor_part(__m512d v)
-{
-    return _mm512_roundscale_pd(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-}
-
 INLINE doubles d_floor(doubles v)
 {
-    return d_join(floor_part(v.a), floor_part(v.b));
+    return d_join(_mm512_floor_pd(v.a), _mm512_floor_pd(v.b));
 }
 
 INLINE __m512d raise_part(__m512d v, __m512d shifted)
