@@ -5,7 +5,6 @@
 #include "codes.h"
 #include "forward.h"
 
-#define PROB_SCALE (1.0f / 127.0f)
 #define CODE_MAX 127
 
 struct head {
@@ -94,10 +93,8 @@ static void probabilities(struct run *run, struct scratch *scratch, const struct
 {
     const size_t t = head->tokens;
     const float root = (float)(1.0 / sqrt((double)head->width));
-    float *scores = scratch->scores;
-    run->steps->scores(t, acc, head->s_q, head->s_k, root, bias, mask, scores);
-    note_status(run, run->rows->softmax(1, t, scores, scores));
-    quantize(run, t, scores, PROB_SCALE, q);
+    run->steps->scores(t, acc, head->s_q, head->s_k, root, bias, mask, scratch->row);
+    note_status(run, run->steps->softmax_codes(t, scratch->row, scratch->room, q));
     memset(q + t, 0, padded(t) - t);
 }
 

@@ -27,13 +27,12 @@ struct scratch {
     uint64_t *planes; /* of the codes, for popcount products */
     int32_t *acc;  /* [BLOCK_ROWS][columns], or [m][PANEL_COLS] */
     int32_t *init; /* [m] */
-    float *row;    /* one row, of any width */
+    float *row, *room; /* one row, of any width, and as much again */
     float *hidden; /* [m][hidden] */
     /* attention */
     int8_t *query, *prob; /* [BLOCK_ROWS][D], [BLOCK_ROWS][T], rows padded */
     int8_t *key, *value; /* [T][D], [D][T], rows padded */
     uint8_t *key_panels, *value_panels;
-    float *scores; /* [T] */
     float *filled; /* [D]: one scale for every column */
 };
 
@@ -76,6 +75,8 @@ struct target {
 
 /* Codes of one row of a layer's input, and its place among the m rows of `codes`. */
 void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row);
+/* The same of gelu(x); x may be overwritten. */
+void quantize_gelu_row(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, float *x, size_t row);
 void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
             struct target target);
 

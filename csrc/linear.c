@@ -3,6 +3,14 @@
 
 #include "forward.h"
 
+/* Zeros beyond the row, and its sum. */
+static void finish_codes(struct run *run, const struct refvit_linear *layer, struct codes *codes, size_t row)
+{
+    int8_t *q = codes->q + row * padded(layer->k);
+    memset(q + layer->k, 0, padded(layer->k) - layer->k);
+    codes->sums[row] = run->dot->row_sum(padded(layer->k), q);
+}
+
 void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row)
 {
     const int bits = layer->act_bits, high = (1 << (bits - 1)) - 1, minmax = run->model->minmax;
@@ -16,9 +24,22 @@ void quantize_row(struct run *run, const struct refvit_linear *layer, const floa
         status = minmax ? run->rows->minmax_scale(1, layer->k, bits, x, s, zp)
                         : run->rows->symmetric_scale(1, layer->k, bits, x, s);
     status |= run->rows->quantize_rows(1, layer->k, minmax ? -high - 1 : -high, high, x, s, zp, q);
-    memset(q + layer->k, 0, padded(layer->k) - layer->k);
-    codes->sums[row] = run->dot->row_sum(padded(layer->k), q);
     note_status(run, status);
+    finish_codes(run, layer, codes, row);
+}
+
+void quantize_gelu_row(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, float *x, size_t row)
+{
+    struct codes *codes = &scratch->codes;
+    int8_t *q = codes->q + row * padded(layer->k);
+    if (run->model->minmax || layer->s != 0.0f) {
+        note_status(run, run->rows->gelu_values(layer->k, x, x));
+        quantize_row(run, layer, x, codes, row);
+        return;
+    }
+    codes->zp[row] = 0;
+    note_status(run, run->steps->gelu_codes(layer->k, layer->act_bits, x, scratch->room, q, codes->s + row));
+    finish_codes(run, layer, codes, row);
 }
 
 /* The accumulators of `rows` rows from `row` and `cols` columns from `first` -> target. */

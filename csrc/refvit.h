@@ -99,6 +99,11 @@ int refvit_gelu(int backend, size_t count, const float *x, float *y);
 int refvit_exp(int backend, size_t count, const float *x, float *y);
 int refvit_erf(int backend, size_t count, const float *x, float *y);
 
+/* Scales s [rows] and symmetric codes q [rows][k] of gelu(x), `bits` 2..8 (N4, N9); codes of the probabilities
+   softmax(x) in 127ths (N10). room: k floats. */
+int refvit_gelu_codes(int backend, size_t rows, size_t k, int bits, const float *x, float *room, int8_t *q, float *s);
+int refvit_softmax_codes(int backend, size_t rows, size_t k, const float *x, float *room, int8_t *q);
+
 /* out [batch][m][n] = a [batch][m][k] times b [batch][n][k], products rounded, then 16 partial sums (N9). */
 int refvit_matmul16(int backend, size_t batch, size_t m, size_t n, size_t k, const float *a, const float *b,
                     float *out);

@@ -8,7 +8,7 @@
 #include "erf_table.h"
 #include "exact.h"
 
-#define TARGET __attribute__((target("avx2")))
+#define TARGET __attribute__((target("avx2,fma")))
 #define INLINE TARGET static inline __attribute__((always_inline))
 #define TABLE row_kernels_avx2
 #define STEPS step_kernels_avx2
@@ -280,6 +280,64 @@ INLINE __m256d erf_part(const int32_t *at, int k)
 INLINE doubles erf_coefficient(erf_rows rows, int k)
 {
     return d_join(erf_part(rows.at, k), erf_part(rows.at + 4, k), erf_part(rows.at + 8, k), erf_part(rows.at + 12, k));
+}
+
+typedef struct {
+    __m256i a, b;
+} erf_float_rows;
+
+INLINE floats f_fma(floats a, floats b, floats c)
+{
+    return f_join(_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b));
+}
+
+INLINE floats f_floor(floats v)
+{
+    return f_join(_mm256_floor_ps(v.a), _mm256_floor_ps(v.b));
+}
+
+INLINE __m256 raise_floats(__m256 v, __m256 shifted)
+{
+    const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), n));
+}
+
+INLINE floats f_raise(floats v, floats shifted)
+{
+    return f_join(raise_floats(v.a, shifted.a), raise_floats(v.b, shifted.b));
+}
+
+INLINE int f_all_less(floats a, floats b)
+{
+    const __m256 low = _mm256_cmp_ps(a.a, b.a, _CMP_LT_OQ), high = _mm256_cmp_ps(a.b, b.b, _CMP_LT_OQ);
+    return _mm256_movemask_ps(_mm256_and_ps(low, high)) == 0xff;
+}
+
+INLINE erf_float_rows erf_float_rows_at(floats i)
+{
+    const erf_float_rows rows = {_mm256_cvtps_epi32(i.a), _mm256_cvtps_epi32(i.b)};
+    return rows;
+}
+
+/* Coefficient k of eight rows of the table; a constant, once inlined. */
+INLINE __m256 erf_eight(int row, int k)
+{
+    const double(*const c)[8] = refvit_erf_table + row;
+    return _mm256_setr_ps((float)c[0][k], (float)c[1][k], (float)c[2][k], (float)c[3][k], (float)c[4][k], (float)c[5][k],
+                          (float)c[6][k], (float)c[7][k]);
+}
+
+/* The lookup reads the lowest three bits; the fourth, moved to the sign, chooses the half of the table. */
+INLINE __m256 erf_float_part(__m256i rows, __m256 low, __m256 high)
+{
+    const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(rows, 28));
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, rows), _mm256_permutevar8x32_ps(high, rows), upper);
+}
+
+INLINE floats erf_float(erf_float_rows rows, int k)
+{
+    const __m256 low = erf_eight(0, k), high = erf_eight(8, k);
+    return f_join(erf_float_part(rows.a, low, high), erf_float_part(rows.b, low, high));
 }
 
 #include "rows_vector.h"

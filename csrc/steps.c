@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "fpenv.h"
+
 static void finish(const struct finish_job *job)
 {
     correct_zero_points(job);
@@ -38,7 +40,24 @@ static float amax(size_t count, const float *x)
     return largest;
 }
 
-const struct step_kernels step_kernels_portable = {finish, scores, amax};
+static int gelu_codes(size_t k, int bits, const float *x, float *room, int8_t *q, float *s)
+{
+    const int high = (1 << (bits - 1)) - 1;
+    const int32_t zp = 0;
+    const int status = gelu_values_portable(k, x, room);
+    symmetric_scale_portable(1, k, bits, room, s);
+    return status | quantize_rows_portable(1, k, -high, high, room, s, &zp, q);
+}
+
+static int softmax_codes(size_t k, const float *x, float *room, int8_t *q)
+{
+    const float s = PROB_SCALE;
+    const int32_t zp = 0;
+    const int status = softmax_portable(1, k, x, room);
+    return status | quantize_rows_portable(1, k, 0, PROB_MAX, room, &s, &zp, q);
+}
+
+const struct step_kernels step_kernels_portable = {finish, scores, amax, gelu_codes, softmax_codes};
 
 const struct step_kernels *step_kernels(int backend)
 {
@@ -50,4 +69,32 @@ const struct step_kernels *step_kernels(int backend)
 #endif
     (void)backend;
     return &step_kernels_portable;
+}
+
+int refvit_gelu_codes(int backend, size_t rows, size_t k, int bits, const float *x, float *room, int8_t *q, float *s)
+{
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
+    if (bits < 2 || bits > MAX_BITS)
+        return REFVIT_BAD_SIZE;
+    int status = REFVIT_OK;
+    const fp_env saved = fp_enter();
+    for (size_t i = 0; i < rows; i++)
+        status |= step_kernels(backend)->gelu_codes(k, bits, x + i * k, room, q + i * k, s + i);
+    fp_leave(saved);
+    return status;
+}
+
+int refvit_softmax_codes(int backend, size_t rows, size_t k, const float *x, float *room, int8_t *q)
+{
+    if (!usable(backend))
+        return REFVIT_BAD_BACKEND;
+    if (k == 0)
+        return REFVIT_BAD_SIZE;
+    int status = REFVIT_OK;
+    const fp_env saved = fp_enter();
+    for (size_t i = 0; i < rows; i++)
+        status |= step_kernels(backend)->softmax_codes(k, x + i * k, room, q + i * k);
+    fp_leave(saved);
+    return status;
 }

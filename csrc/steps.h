@@ -1,8 +1,11 @@
-/* What the forward pass does to many rows at once, and what has no twin alone: the end of a product, scores, maxima. */
+/* What the forward pass does between its products, each step at once: the end of a product, scores, codes. */
 #ifndef REFVIT_STEPS_H
 #define REFVIT_STEPS_H
 
 #include "internal.h"
+
+#define PROB_MAX 127 /* the code of probability 1 */
+#define PROB_SCALE (1.0f / 127.0f)
 
 /* Accumulators [rows][cols] of a product -> its output: v = (acc - zp sum(w)) * s * alpha + bias (N6, N8), then y = v,
    or y += v, or y += v * gamma (N11). A NaN is left to whoever reads y. */
@@ -24,6 +27,10 @@ struct step_kernels {
     void (*scores)(size_t count, const int32_t *acc, float s_q, float s_k, float root, const float *bias,
                    const float *mask, float *y);
     float (*amax)(size_t count, const float *x); /* largest |x| of the finite ones, 0 without any (N5) */
+    /* Scale and symmetric codes of `bits` bits of gelu(x) [k] (N9, N4); codes of softmax(x) [k], in 127ths (N10).
+       room: k floats. Each returns REFVIT_OK or REFVIT_NAN. */
+    int (*gelu_codes)(size_t k, int bits, const float *x, float *room, int8_t *q, float *s);
+    int (*softmax_codes)(size_t k, const float *x, float *room, int8_t *q);
 };
 
 extern const struct step_kernels step_kernels_portable;

@@ -2,6 +2,8 @@
    steps.c. STEPS is the table. */
 #include "steps.h"
 
+#include "codes_vector.h"
+
 INLINE void finish_step(const struct finish_job *job, floats s, size_t n, const int32_t *acc, size_t j, float *y)
 {
     floats v = f_mul(f_mul(f_load_ints(acc + j, n), s), f_load(job->alpha + j, n));
@@ -16,16 +18,17 @@ INLINE void finish_step(const struct finish_job *job, floats s, size_t n, const 
 
 TARGET static void finish(const struct finish_job *job)
 {
+    const struct finish_job local = *job; /* as no store to y can change */
     correct_zero_points(job);
-    for (size_t i = 0; i < job->rows; i++) {
-        const int32_t *acc = job->acc + i * job->cols;
-        float *y = job->y + i * job->stride;
-        const floats s = f_set(job->s[i]);
+    for (size_t i = 0; i < local.rows; i++) {
+        const int32_t *acc = local.acc + i * local.cols;
+        float *y = local.y + i * local.stride;
+        const floats s = f_set(local.s[i]);
         size_t j = 0;
-        for (; j + LANES <= job->cols; j += LANES)
-            finish_step(job, s, LANES, acc, j, y);
-        if (j < job->cols)
-            finish_step(job, s, job->cols - j, acc, j, y);
+        for (; j + LANES <= local.cols; j += LANES)
+            finish_step(&local, s, LANES, acc, j, y);
+        if (j < local.cols)
+            finish_step(&local, s, local.cols - j, acc, j, y);
     }
 }
 
@@ -63,4 +66,4 @@ TARGET static float amax(size_t count, const float *x)
     return tree_max(amax_step(largest, x + j, count - j));
 }
 
-const struct step_kernels STEPS = {finish, scores, amax};
+const struct step_kernels STEPS = {finish, scores, amax, gelu_codes, softmax_codes};

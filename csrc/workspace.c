@@ -56,13 +56,15 @@ static struct codes take_codes(uint8_t *base, size_t *used, size_t rows, size_t 
 static struct scratch take_scratch(uint8_t *base, size_t *used, const struct extent *e, size_t panel_cols)
 {
     const size_t widest = e->window > e->head ? e->window : e->head, panels = widest + panel_cols;
+    const size_t widest_row = e->k > e->window ? e->k : e->window;
     const size_t rows = e->rows > BLOCK_ROWS ? e->rows : BLOCK_ROWS;
     struct scratch s = {.codes = take_codes(base, used, rows, e->k)};
     s.panel = take(base, used, padded(e->k) * panel_cols);
     s.planes = take(base, used, rows * padded(e->k));
     s.acc = take(base, used, (BLOCK_ROWS * e->columns + rows * PANEL_COLS) * sizeof *s.acc);
     s.init = take(base, used, rows * sizeof *s.init);
-    s.row = take(base, used, (e->k > panel_cols ? e->k : panel_cols) * sizeof *s.row);
+    s.row = take(base, used, widest_row * sizeof *s.row);
+    s.room = take(base, used, widest_row * sizeof *s.room);
     s.hidden = take(base, used, e->hidden * sizeof *s.hidden);
     s.query = take(base, used, BLOCK_ROWS * padded(e->head));
     s.prob = take(base, used, BLOCK_ROWS * padded(e->window));
@@ -70,7 +72,6 @@ static struct scratch take_scratch(uint8_t *base, size_t *used, const struct ext
     s.value = take(base, used, e->head * padded(e->window));
     s.key_panels = take(base, used, panels * padded(e->head));
     s.value_panels = take(base, used, panels * padded(e->window));
-    s.scores = take(base, used, e->window * sizeof *s.scores);
     s.filled = take(base, used, e->head * sizeof *s.filled);
     return s;
 }

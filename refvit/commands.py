@@ -1,6 +1,5 @@
 """What each verb of the command line does. A command returns its exit code, or None for 0."""
 
-import contextlib
 import dataclasses
 import difflib
 import json
@@ -12,7 +11,7 @@ from PIL import Image
 
 from . import calibrate as calibration
 from . import evaluate as evaluation
-from . import kernels, safetensors
+from . import backend, safetensors
 from .box import boxed_names
 from .config import MODELS, QuantConfig, config_to_dict, model_config
 from .engine import Engine, pack as pack_model
@@ -23,6 +22,7 @@ from .info import file_sha256, model_info
 from .model import create_model
 from .preprocess import crop, default_preprocess, normalise
 from .progress import Progress
+from .threads import set_threads
 from .weights import load_model, save_model
 
 MERGE_EXCLUDES = (
@@ -206,7 +206,7 @@ def preprocessing_of(args):
 
 def backends(args):
     """The kernels of this machine."""
-    result = kernels.info()
+    result = backend.info()
     if args.json:
         return print_json(result)
     for row in result["backends"]:
@@ -217,9 +217,9 @@ def backends(args):
 def open_model(args):
     """The model an argument names: a file, or a registered name with seeded weights. Backend and threads are set."""
     if getattr(args, "threads", None) is not None:
-        kernels.set_threads(args.threads)
+        set_threads(args.threads)
     if getattr(args, "backend", None) is not None:
-        kernels.set_backend(args.backend)
+        backend.set_backend(args.backend)
     if not is_name(args):
         return load_model(args.model, name=args.name, img_size=args.img_size)
     config, seed = named_config(args), args.seed or 0

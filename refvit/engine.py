@@ -9,6 +9,7 @@ Shapes: B images, W windows, T tokens, H heads, D width of a head, K inputs, C o
 import numpy as np
 
 from . import forward, kernels
+from .backend import default_environment, level_of
 from .errors import UsageError, located
 from .exact import sum16
 from .layers import merge_heads_forward, split_heads_forward
@@ -47,12 +48,12 @@ class Engine:
 
     def step_by_step(self, x, trace=None):
         """Each step by its kernel or its NumPy twin: what the compiled forward is held equal to."""
-        with kernels.default_environment(), np.errstate(over="ignore", invalid="ignore"):
+        with default_environment(), np.errstate(over="ignore", invalid="ignore"):
             return FORWARD[self.config.family](IntegerPass(self, trace), x)[0]
 
     def predict(self, u8):
         """Logits of pictures after resize and crop.  uint8 RGB [B, H, W, 3] -> float32 [B, classes]"""
-        with kernels.default_environment():
+        with default_environment():
             x = normalise(u8, self.preprocess)
         return self(x)
 
@@ -62,7 +63,7 @@ class Engine:
             return None
         if self.compiled is None:
             self.compiled = forward.Forward(self)
-        logits, status = self.compiled.run(u8, x, len(x if u8 is None else u8), kernels.level_of(self.backend))
+        logits, status = self.compiled.run(u8, x, len(x if u8 is None else u8), level_of(self.backend))
         return None if status else logits
 
     def unpack(self):

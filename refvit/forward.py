@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 
-from . import kernels
+from .backend import NUMPY, ffi, level_of, lib, pointer
 from .errors import UsageError
 from .gate import contiguous
 from .preprocess import normalise
@@ -24,7 +24,7 @@ _pools = {}  # number of threads -> Pool
 def supported(engine):
     """Whether C walks the whole way of this engine: not in NumPy, not with a scale per image or float attention."""
     quant = engine.quant
-    return (kernels.level_of(engine.backend) != kernels.NUMPY
+    return (level_of(engine.backend) != NUMPY
             and quant.act_scale != "image" and quant.attention == "int8")  # fmt: skip
 
 
@@ -38,7 +38,7 @@ class Forward:
         config, quant = engine.config, engine.quant
         model.img_size, model.patch_size, model.channels = config.img_size, config.patch_size, config.in_chans
         model.classes, model.eps, model.minmax = config.num_classes, config.norm_eps, quant.act_quantizer == "minmax"
-        model.pixels = self.floats(pixel_values(engine.preprocess)) if config.in_chans == 3 else kernels.ffi.NULL
+        model.pixels = self.floats(pixel_values(engine.preprocess)) if config.in_chans == 3 else ffi.NULL
         self.fill_linear(model.embed, "patch_embed.proj")
         (self.fill_swin if config.family == "swin" else self.fill_vit)(model)
         self.fill_norm(model.norm, "norm")
@@ -48,12 +48,12 @@ class Forward:
         """Logits of pictures, u8 uint8 [B, S, S, 3] or x float32 [B, C, S, S].  -> float32 [B, classes], status"""
         logits = np.empty((images, self.config.num_classes), np.float32)
         pool = pool_of(threads())
-        size = kernels.lib.refvit_work_size(self.model, level, threads())
+        size = lib.refvit_work_size(self.model, level, threads())
         with pool.lock:
             work = pool.work_space(size)
-            status = kernels.lib.refvit_forward(
+            status = lib.refvit_forward(
                 self.model, level, pool.handle, images, pointer_or_null(u8, "uint8_t[]"), pointer_or_null(x, "float[]"),
-                kernels.pointer(logits), kernels.ffi.from_buffer(work), size
+                pointer(logits), ffi.from_buffer(work), size
             )  # fmt: skip
         return logits, status
 
@@ -140,13 +140,13 @@ class Forward:
             struct.s, struct.zp = float(layer.static[0][0]), int(layer.static[1][0])
 
     def struct(self, name):
-        value = kernels.ffi.new(f"{name} *")
+        value = ffi.new(f"{name} *")
         self.keep.append(value)
         return value
 
     def structs(self, name, count, owner, field, count_field):
         """An array of structures, entered in its owner."""
-        values = kernels.ffi.new(f"{name}[]", count)
+        values = ffi.new(f"{name}[]", count)
         self.keep.append(values)
         setattr(owner, field, values)
         setattr(owner, count_field, count)
@@ -157,7 +157,7 @@ class Forward:
 
     def hold(self, array):
         """A pointer to the array's memory, which lives as long as this."""
-        value = kernels.pointer(array)
+        value = pointer(array)
         self.keep.append(value)
         return value
 
@@ -175,9 +175,9 @@ class Pool:
     """
 
     def __init__(self, count):
-        self.handle, self.lock = kernels.lib.refvit_pool_new(count), threading.Lock()
+        self.handle, self.lock = lib.refvit_pool_new(count), threading.Lock()
         self.memory = np.empty(0, np.uint8)
-        if self.handle == kernels.ffi.NULL:
+        if self.handle == ffi.NULL:
             raise UsageError("threads", "number of threads", "as many as the system gives", count)
 
     def work_space(self, size):
@@ -196,7 +196,7 @@ def pool_of(count):
 
 
 def pointer_or_null(array, ctype):
-    return kernels.ffi.NULL if array is None else kernels.ffi.from_buffer(ctype, array)
+    return ffi.NULL if array is None else ffi.from_buffer(ctype, array)
 
 
 if hasattr(os, "register_at_fork"):  # a forked child has the pools' memory but none of their threads

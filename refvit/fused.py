@@ -14,9 +14,10 @@ import math
 import numpy as np
 
 from . import kernels
+from .backend import NUMPY, ffi, level_of, lib, pointer, run
 from .gate import contiguous
-from .kernels import ffi, level_of, lib, pointer, run
 from .rules import PROB_SCALE, f32
+from .threads import split_rows, threads
 
 BLOCK = 64  # rows whose gradients of a LayerNorm's parameters are summed first
 
@@ -27,7 +28,7 @@ def compiled(kernel):
     def replace(twin):
         @functools.wraps(twin)
         def call(x, *args, **switches):
-            if lib is not None and x.dtype == np.float32 and x.size and level_of() != kernels.NUMPY:
+            if lib is not None and x.dtype == np.float32 and x.size and level_of() != NUMPY:
                 result = kernel(x, *args, **switches)
                 if result is not NotImplemented:
                     return result
@@ -63,7 +64,7 @@ def gelu_forward(x):
     def part(a, b):
         return lib.refvit_train_gelu(level, b - a, *_pointers(flat, a, b))
 
-    status = max(kernels.split_rows(x.size, _parts(x), part))
+    status = max(split_rows(x.size, _parts(x), part))
     return NotImplemented if status else (y, slope)
 
 
@@ -175,7 +176,7 @@ def ternary_values(w, granularity, threshold, scale):
             level, b - a, k, pointer(rows[a:b]), threshold, scale == "absolute_mean", pointer(y[a:b])
         )
 
-    status = max(kernels.split_rows(len(rows), _parts(rows), part))
+    status = max(split_rows(len(rows), _parts(rows), part))
     return NotImplemented if status else y.reshape(w.shape)
 
 
@@ -215,7 +216,7 @@ def _fake_quantize(x, shape, strides, how, y_strides, y, passes):
             y_strides, _at(y, a * y_strides[0]), to, pointer(clipped[a:b])
         )  # fmt: skip
 
-    if max(kernels.split_rows(shape[0], _parts(x), part)):
+    if max(split_rows(shape[0], _parts(x), part)):
         return NotImplemented
     return y, passes if clipped.any() else None
 
@@ -331,4 +332,4 @@ def _split(where, rows, part):
 
 
 def _parts(x):
-    return kernels.threads() if x.size >= kernels.SMALL_ROWS else 1
+    return threads() if x.size >= kernels.SMALL_ROWS else 1

@@ -1,84 +1,24 @@
-"""The kernels and the choice between their variants; with fused.py (training) the only file that calls C.
+"""The kernels of inference, one by one; forward.py (a whole model) and fused.py (training) call C besides.
 
-Each function checks its arrays once, before any C call, and runs on a backend: C ("avx512" ... "portable") or its NumPy
-twin ("numpy"), which is the specification. All give the same bits (N7: integers; N8, N9: floats).
-``backend=None`` means REFVIT_BACKEND or the best one. C runs without the GIL, on threads that share the output's rows.
+Each function checks its arrays once, before any C call, and runs on a backend (backend.py): C or its NumPy twin, which
+is the specification. All give the same bits (N7: integers; N8, N9: floats).
+C runs without the GIL, on threads that share the output's rows.
 Wrong arguments raise UsageError, a NaN or planes that break N2 BadInputError.
 Letters: T, M rows, N, C output channels, K elements of a row or dot product.
 """
 
-import contextlib
-import os
-
 import numpy as np
 
 from . import bitplanes, exact, gate, quant
+from .backend import NUMPY, backends, ffi, level_of, lib, pointer, raise_status, run  # noqa: F401 (backends is public)
 from .errors import BadInputError, UsageError
-from .rules import K_MAX
-from .threads import set_threads, split_rows, threads  # noqa: F401 (set_threads is part of this module's surface)
+from .rules import K_MAX, PROB_SCALE
+from .threads import set_threads, threads  # noqa: F401 (part of this module's surface)
 
-try:
-    from ._kernels import ffi, lib
-except ImportError:  # installed without a C compiler
-    ffi = lib = None
-
-NUMPY = -1
-LEVELS = {"avx512": 4, "avx512vnni": 3, "avxvnni": 2, "avx2": 1, "portable": 0, "numpy": NUMPY}  # as enum refvit_backend
-FEATURES = ("AVX2", "AVX512F", "AVX512BW", "AVX512VL", "AVX512VPOPCNTDQ", "FMA", "AVX512VNNI", "AVXVNNI")  # refvit_cpu
-_AVX2 = ("AVX2", "FMA")
-_AVX512 = (*_AVX2, "AVX512F", "AVX512BW", "AVX512VL", "AVX512VNNI")
-NEEDS = {
-    "avx512": (*_AVX512, "AVX512VPOPCNTDQ"), "avx512vnni": _AVX512, "avxvnni": (*_AVX2, "AVXVNNI"), "avx2": _AVX2,
-    "portable": (), "numpy": ()
-}  # fmt: skip
 FAMILIES = ("popcount", "dot")  # of ternary products, as refvit_family numbers them
 DOT_ALIGN = 64  # bytes to which the dot products want rows padded
 SMALL_PRODUCT = 1 << 24  # multiplications below which a second thread costs more than it saves
 SMALL_ROWS = 1 << 16  # the same for elements of float rows
-
-_C_LEVELS = lib.refvit_init() if lib else 0  # bits 1 << level
-_USABLE = [name for name, level in LEVELS.items() if level == NUMPY or _C_LEVELS >> level & 1]
-_chosen = None  # set by set_backend; else the environment or the machine decides
-_CTYPES = {np.dtype(t): f"{t}_t[]" for t in ("int8", "int32", "uint64")} | {np.dtype("float32"): "float[]"}
-
-
-def backends():
-    """Names of the backends usable here, best first. Raises UsageError where REFVIT_BACKEND is none of them."""
-    level_of()
-    return _usable()
-
-
-def check_backend(name):
-    """Return ``name`` if it is a backend usable here. Raises UsageError otherwise."""
-    if name not in _usable():
-        raise UsageError("backend", "unknown or not usable here", "one of " + ", ".join(_usable()), repr(name))
-    return name
-
-
-def info():
-    """What runs here: {"backends": [{"name", "usable", "why"}], "default", "features", "threads"}."""
-    bits = lib.refvit_cpu_features() if lib else 0
-    features = [name for i, name in enumerate(FEATURES) if bits >> i & 1]
-    rows = [{"name": n, "usable": n in _usable(), "why": _why_not(n, features)} for n in LEVELS]
-    default = next(name for name, level in LEVELS.items() if level == level_of())
-    return {"backends": rows, "default": default, "features": features, "threads": threads()}
-
-
-@contextlib.contextmanager
-def default_environment():
-    """The floating-point environment of N14 for the NumPy steps of inference; whatever the caller had set is put back.
-
-    Without the C kernels this does nothing, for Python alone can neither see nor set it.
-    """
-    if lib is None:
-        yield
-        return
-    saved = ffi.new("uint8_t[]", lib.REFVIT_ENVIRONMENT_BYTES)
-    lib.refvit_environment_enter(saved)
-    try:
-        yield
-    finally:
-        lib.refvit_environment_leave(saved)
 
 
 def pack_planes(codes, backend=None):
@@ -89,7 +29,7 @@ def pack_planes(codes, backend=None):
         return bitplanes.pack_planes(codes)
     codes, (n, k) = gate.contiguous(codes), codes.shape
     planes = np.empty((2, n, bitplanes.words_of(k)), np.uint64)
-    _raise("pack_planes", lib.refvit_pack_planes(level, n, k, pointer(codes), pointer(planes)))
+    raise_status("pack_planes", lib.refvit_pack_planes(level, n, k, pointer(codes), pointer(planes)))
     return planes
 
 
@@ -297,6 +237,29 @@ def erf(x, backend=None):
     return _elementwise("erf", x, backend)
 
 
+def gelu_codes(x, bits=8, backend=None):
+    """Symmetric codes and scale of each row of gelu(x) (N9, N4).  float32 [T, K] -> int8 [T, K], float32 [T]"""
+    level, where = level_of(backend), "gelu_codes"
+    bits, x = gate.integer(f"{where}: bits", bits, 2, 8), gate.array(f"{where}: x", x, np.float32, (None, None))
+    if level == NUMPY:
+        q, s, _ = quant.quantize_rows(_twin(where, exact.gelu, x), bits)
+        return q, s
+    (rows, k), room = x.shape, np.empty(x.shape[1], np.float32)
+    q, s = np.empty(x.shape, np.int8), np.empty(rows, np.float32)
+    raise_status(where, lib.refvit_gelu_codes(level, rows, k, bits, *map(pointer, (x, room, q, s))))
+    return q, s
+
+
+def softmax_codes(x, backend=None):
+    """Codes of the probabilities softmax(x) of each row, with the scale 1 / 127 (N10).  float32 [T, K] -> int8 [T, K]"""
+    level, x = level_of(backend), _rows("softmax_codes: x", x)
+    if level == NUMPY:
+        return np.rint(_twin("softmax_codes", exact.softmax, x) / PROB_SCALE).astype(np.int8)
+    (rows, k), room, q = x.shape, np.empty(x.shape[1], np.float32), np.empty(x.shape, np.int8)
+    raise_status("softmax_codes", lib.refvit_softmax_codes(level, rows, k, *map(pointer, (x, room, q))))
+    return q
+
+
 def _elementwise(name, x, backend):
     level = level_of(backend)
     if not isinstance(x, np.ndarray) or x.dtype != np.float32:
@@ -309,48 +272,6 @@ def _elementwise(name, x, backend):
     xs, ys = x.reshape(-1), y.reshape(-1)
     run(name, x.size, x.size >= SMALL_ROWS, lambda a, b: entry(level, b - a, pointer(xs[a:b]), pointer(ys[a:b])))
     return y
-
-
-def _usable():
-    return list(_USABLE)
-
-
-def set_backend(name):
-    """Use a backend from now on, where a call names none. Raises UsageError as ``check_backend``."""
-    global _chosen
-    _chosen = check_backend(name)
-
-
-def level_of(backend=None):
-    """Level of the backend named, or set, or forced by REFVIT_BACKEND, or best."""
-    asked = backend, _chosen, os.environ.get("REFVIT_BACKEND")
-    name = next((name for name in asked if name is not None), None)
-    return LEVELS[_USABLE[0] if name is None else check_backend(name)]
-
-
-def _why_not(name, features):
-    """Why a backend is not usable, or None."""
-    if name in _usable():
-        return None
-    if lib is None:
-        return "the extension refvit._kernels is not built: it needs a C compiler when refvit is installed"
-    return "this machine lacks " + ", ".join(f for f in NEEDS[name] if f not in features)
-
-
-def pointer(x):
-    return ffi.from_buffer(_CTYPES[x.dtype], x)
-
-
-def run(where, rows, worth, part):
-    """Run ``part(begin, end)`` over all rows, on several threads where that is worth it; raise what it reports."""
-    _raise(where, max(split_rows(rows, threads() if worth else 1, part)))
-
-
-def _raise(where, status):
-    if status == lib.REFVIT_NAN:
-        raise BadInputError(where, "value", "numbers", "NaN")
-    if status:
-        raise UsageError(where, "sizes", "those of the header refvit.h", f"status {status}")
 
 
 def _batched(where, x, w, dtype, entry):

@@ -11,6 +11,7 @@ import pytest
 from refvit import exact, forward, kernels, pack, quant
 from refvit.calibrate import calibrate
 from refvit.config import QuantConfig
+from refvit.backend import lib
 from refvit.errors import BadInputError, UsageError
 from refvit.model import create_model
 from refvit.preprocess import normalise
@@ -85,7 +86,7 @@ def test_threads_do_not_matter(monkeypatch, name, fields):
     assert len(seen) == 1
 
 
-@pytest.mark.skipif(kernels.lib is None, reason="needs the C kernels")
+@pytest.mark.skipif(lib is None, reason="needs the C kernels")
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("name, fields", [*NARROW, PADDED_SWIN, TWO_CHUNKS])
 def test_the_forward_in_c_has_the_bits_of_the_steps(monkeypatch, name, fields, settings):
@@ -174,7 +175,7 @@ def test_attention_follows_its_rules(name, fields):
             assert (scores == trace[f"{path}.score"]).all()
 
 
-@pytest.mark.skipif(kernels.lib is None, reason="without C nothing can set the environment")
+@pytest.mark.skipif(lib is None, reason="without C nothing can set the environment")
 @pytest.mark.parametrize("attention", ["int8", "float"])
 def test_the_callers_rounding_mode_does_not_matter(attention):
     """N14: the same bits under every rounding direction, which the caller finds again afterwards."""

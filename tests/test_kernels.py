@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refvit import bitplanes, kernels, threads
+from refvit.backend import ffi, info, lib
 from refvit.errors import BadInputError, UsageError
 from refvit.rules import K_MAX
 
@@ -178,14 +179,14 @@ def test_a_wrong_environment_is_an_error(text, thread_count, monkeypatch):
 
 def test_backends_are_listed_best_first():
     assert BACKENDS[-1] == "numpy"
-    assert BACKENDS == [row["name"] for row in kernels.info()["backends"] if row["usable"]]
-    assert all((row["why"] is None) == row["usable"] for row in kernels.info()["backends"])
+    assert BACKENDS == [row["name"] for row in info()["backends"] if row["usable"]]
+    assert all((row["why"] is None) == row["usable"] for row in info()["backends"])
 
 
 @every_backend
 def test_the_environment_forces_a_backend(backend, monkeypatch):
     monkeypatch.setenv("REFVIT_BACKEND", backend)
-    assert kernels.info()["default"] == backend
+    assert info()["default"] == backend
     assert kernels.backends() == BACKENDS
 
 
@@ -194,7 +195,7 @@ def test_an_unknown_backend_is_an_error_that_lists_the_usable_ones(name, monkeyp
     with pytest.raises(UsageError, match=", ".join(BACKENDS)):
         kernels.pack_planes(np.zeros((1, 1), np.int8), name)
     monkeypatch.setenv("REFVIT_BACKEND", name)
-    for call in (kernels.backends, kernels.info, lambda: kernels.pack_planes(np.zeros((1, 1), np.int8))):
+    for call in (kernels.backends, info, lambda: kernels.pack_planes(np.zeros((1, 1), np.int8))):
         with pytest.raises(UsageError, match=", ".join(BACKENDS)):
             call()
 
@@ -204,8 +205,9 @@ def test_without_the_extension_numpy_alone_is_left():
         "import sys; sys.modules['refvit._kernels'] = None\n"
         "import numpy as np\n"
         "from refvit import kernels\n"
+        "from refvit.backend import info\n"
         "assert kernels.backends() == ['numpy']\n"
-        "assert 'C compiler' in kernels.info()['backends'][0]['why']\n"
+        "assert 'C compiler' in info()['backends'][0]['why']\n"
         "x = np.ones((2, 70), np.int8)\n"
         "assert (kernels.ternary_matmul(x, kernels.pack_planes(x), 70) == 70).all()\n"
     )
@@ -290,9 +292,9 @@ def test_packing_rejects_what_is_not_ternary(backend, codes):
         kernels.pack_planes(codes, backend)
 
 
-@pytest.mark.skipif(kernels.lib is None, reason="needs the C kernels")
+@pytest.mark.skipif(lib is None, reason="needs the C kernels")
 def test_the_c_entries_check_sizes_themselves():
-    lib, null = kernels.lib, kernels.ffi.NULL
+    null = ffi.NULL
     ternary = [lib.REFVIT_PORTABLE, 1, 1, 64, 8, null, null, null, null, 8, null]
     for index, value, status in (
         (0, lib.REFVIT_AVX512 + 1, lib.REFVIT_BAD_BACKEND),
@@ -311,9 +313,9 @@ def test_the_c_entries_check_sizes_themselves():
     assert lib.refvit_pack_planes(9, 1, 1, null, null) == lib.REFVIT_BAD_BACKEND
 
 
-@pytest.mark.skipif(kernels.lib is None, reason="needs the C kernels")
+@pytest.mark.skipif(lib is None, reason="needs the C kernels")
 def test_the_c_entries_of_float_rows_check_backends_and_sizes_themselves():
-    lib, null = kernels.lib, kernels.ffi.NULL
+    null = ffi.NULL
     arguments = {
         "symmetric_scale": (1, 1, 8, null, null),
         "minmax_scale": (1, 1, 8, null, null, null),

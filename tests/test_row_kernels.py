@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refvit import kernels, threads
+from refvit import exact, kernels, threads
+from refvit.backend import LEVELS, ffi, lib, pointer
 from refvit.errors import BadInputError, UsageError
 from tests.strategies import any_float, matrices
 
@@ -140,6 +141,49 @@ def test_softmax_of_masked_scores(seed, rows, k):
 
 
 @needs_c
+@pytest.mark.parametrize("bits", (2, 3, 4, 8))
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, rows=st.integers(0, 6), k=lengths)
+def test_codes_of_gelu(bits, seed, rows, k):
+    assert_same_bits(kernels.gelu_codes, random_floats(seed, rows, k), bits)
+
+
+@needs_c
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, bits=st.integers(2, 8), amax=st.floats(0.2, 8.0), steps=st.integers(-40, 40))
+def test_codes_of_gelu_at_the_ties(seed, bits, amax, steps):
+    """Inputs whose gelu lies within some ulp of a tie of the codes, found by bisection; and several that are largest."""
+    rng, high = np.random.default_rng(seed), (1 << (bits - 1)) - 1
+    target = (rng.integers(0, high, 48) + 0.5) / high * float(exact.gelu(np.float32([amax]))[0])
+    low, top = np.zeros(48), np.full(48, amax)
+    for _ in range(60):
+        middle = (low + top) / 2
+        below = exact.gelu(middle.astype(np.float32)) < target
+        low, top = np.where(below, middle, low), np.where(below, top, middle)
+    x = low.astype(np.float32).view(np.int32) + rng.integers(-abs(steps) - 1, abs(steps) + 2, 48, dtype=np.int32)
+    largest = np.float32([amax]).view(np.int32) - rng.integers(0, 3, 3, dtype=np.int32)
+    assert_same_bits(kernels.gelu_codes, np.concatenate([x, largest]).view(np.float32)[None], bits)
+
+
+@needs_c
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, rows=st.integers(0, 6), k=lengths)
+def test_codes_of_probabilities(seed, rows, k):
+    assert_same_bits(kernels.softmax_codes, random_floats(seed, rows, k))
+
+
+@needs_c
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, code=st.integers(0, 125), ulps=st.integers(-30, 30))
+def test_codes_of_probabilities_at_the_ties(seed, code, ulps):
+    """Two scores whose first probability is (code + 1/2) / 127, but for some ulp of their difference."""
+    p = (code + 0.5) / 127
+    difference = np.float32([np.log(p / (1 - p))]).view(np.int32) + np.int32(ulps)
+    x = np.stack([difference.view(np.float32), np.zeros(1, np.float32)], axis=1)
+    assert_same_bits(kernels.softmax_codes, x + np.float32(np.random.default_rng(seed).integers(-4, 5)))
+
+
+@needs_c
 def test_subnormal_and_overflowing_ranges():
     big, tiny = np.float32(3.4028235e38), np.float32(1e-45)
     x = np.array([[-big, big, 1.0], [tiny, -tiny, 0.0], [0.0, -0.0, 0.0], [big, np.inf, -np.inf], [2.0**-126, 0, 0],
@@ -202,9 +246,9 @@ def test_every_nan_is_an_error(name, sign, payload, place):
 
 def c_calls(level, k):
     """Every C kernel whose result has k elements: the type of the result, and a call on pointers to x [k] and to it."""
-    lib, null = kernels.lib, kernels.ffi.NULL
+    null = ffi.NULL
     ones, acc, zp = np.ones(k, np.float32), np.arange(k, dtype=np.int32), np.zeros(1, np.int32)
-    one, numbers, zero = map(kernels.pointer, (ones, acc, zp))
+    one, numbers, zero = map(pointer, (ones, acc, zp))
     return {
         "softmax": (np.float32, lambda x, y: lib.refvit_softmax(level, 1, k, x, y)),
         "layernorm": (np.float32, lambda x, y: lib.refvit_layernorm(level, 1, k, x, one, one, 1e-6, y)),
@@ -221,10 +265,10 @@ def c_calls(level, k):
 @pytest.mark.parametrize("backend", NATIVE)
 @pytest.mark.parametrize("k", (1, 7, 8, 9, 15, 16, 17, 31, 33))
 def test_kernels_write_their_result_alone(backend, k):
-    x, level = np.linspace(-3, 3, k, dtype=np.float32), kernels.LEVELS[backend]
+    x, level = np.linspace(-3, 3, k, dtype=np.float32), LEVELS[backend]
     for name, (dtype, call) in c_calls(level, k).items():
         y = np.full(k + 64, 77, dtype)
-        assert call(kernels.pointer(x), kernels.pointer(y[32:])) == kernels.lib.REFVIT_OK, name
+        assert call(pointer(x), pointer(y[32:])) == lib.REFVIT_OK, name
         assert (y[:32] == 77).all() and (y[32 + k :] == 77).all(), name
         assert not (y[32 : 32 + k] == 77).all(), name
 
@@ -234,10 +278,10 @@ def test_kernels_write_their_result_alone(backend, k):
 @pytest.mark.parametrize("k", (1, 15, 16, 49, 197))
 @pytest.mark.parametrize("name", ("softmax", "layernorm", "gelu", "exp", "erf"))
 def test_a_result_may_replace_its_argument(backend, k, name):
-    call = c_calls(kernels.LEVELS[backend], k)[name][1]
+    call = c_calls(LEVELS[backend], k)[name][1]
     x, y = np.linspace(-3, 3, k, dtype=np.float32), np.empty(k, np.float32)
-    call(kernels.pointer(x), kernels.pointer(y))
-    call(kernels.pointer(x), kernels.pointer(x))
+    call(pointer(x), pointer(y))
+    call(pointer(x), pointer(x))
     assert x.tobytes() == y.tobytes()
 
 
