@@ -254,10 +254,14 @@ def product(text):
 
 
 def add_report(verbs):
-    about = "A page to look at: training curves, the loss around each stage's model, weights and thresholds."
+    about = (
+        "A page to look at. Of a training run: curves, the loss around each stage's model, weights and thresholds. "
+        "Of a benchmark: times, ratios, kernels."
+    )
     example = "refvit report run/ -o page.html --data cifar10/"
     verb = add_verb(verbs, "report", training_commands.report, about, example)
-    verb.add_argument("run_folder", metavar="RUN", help="folder of a training run with a finished stage")
+    run_help = "folder of a training run with a finished stage, or a file of refvit bench --json"
+    verb.add_argument("run_folder", metavar="RUN", help=run_help)
     add_output(verb, "the page, one self-contained HTML file")
     verb.add_argument("--data", metavar="DATA", help="the dataset, for the loss surfaces; without it they are left out")
     verb.add_argument("--pictures", type=count, metavar="N", help="of the loss surfaces (default 256)")

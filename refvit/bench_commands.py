@@ -12,7 +12,7 @@ from pathlib import Path
 from . import benchkernels, kernels, machine
 from .bench import ROOT, Entry, Group, engine_entry
 from .commands import is_name, print_json, refuse
-from .config import QuantConfig, config_to_dict
+from .config import MODELS, QuantConfig, config_to_dict
 from .engine import Engine, pack
 from .errors import UnsupportedError, UsageError
 from .model import create_model
@@ -43,9 +43,12 @@ def bench(args):
     try:
         (bench_kernels if args.kernels else bench_models)(args, result)
         result["complete"] = True
-    finally:
-        if args.json and (result["complete"] or isinstance(sys.exc_info()[1], KeyboardInterrupt)):
+    except KeyboardInterrupt:
+        if args.json:
             print_json(result)
+        raise
+    if args.json:
+        print_json(result)
 
 
 def check(args):
@@ -98,15 +101,16 @@ def bench_models(args, result):
     """Every model, batch and number of threads: all forms of refvit, and the peers, in turns."""
     models = [Subject(name, args) for name in args.models or DEFAULT_MODELS]
     peers = find_peers(args, result)
-    groups = list(itertools.product(models, args.batch or [1], thread_counts(args)))
-    usable = [p for p in peers if p["why"] is None]
-    tick = ticker("bench", sum((1 + args.rounds) * (len(m.forms) + len(usable)) for m, _, _ in groups))
-    with tempfile.TemporaryDirectory(prefix="refvit-bench-") as cache:
-        for model, batch, threads in groups:
-            entries = [engine_entry(model.packed(q, cache), q, batch, threads, args.backend) for q in model.forms]
-            alive = [p for p in peers if p["why"] is None]
-            entries += [peer_entry(args, p, model, batch, threads, cache) for p in alive]
-            run_group(args, result, Group(model.name, batch, threads, entries, left_out(peers)), tick)
+    groups, threads = list(itertools.product(models, args.batch or [1])), thread_counts(args)
+    count = sum(len(m.forms) for m, _ in groups) + len(groups) * len([p for p in peers if p["why"] is None])
+    tick = ticker("bench", (1 + args.rounds) * len(threads) * count)
+    for model, batch in groups:
+        with tempfile.TemporaryDirectory(prefix="refvit-bench-") as cache:
+            for t in threads:
+                entries = [engine_entry(model.packed(q, cache), q, batch, t, args.backend) for q in model.forms]
+                alive = [p for p in peers if p["why"] is None]
+                entries += [peer_entry(args, p, model, batch, t, cache) for p in alive]
+                run_group(args, result, Group(model.name, batch, t, entries, left_out(peers)), tick)
 
 
 def run_group(args, result, group, tick):
@@ -138,23 +142,23 @@ class Subject:
 
     def __init__(self, name, args):
         named = is_name(argparse.Namespace(verb="bench", model=name, name=None, seed=None))
-        self.source = create_model(name) if named else load_model(name)
-        self.name, self.config, self.path, self.files = Path(name).name, self.source.config, name, {}
-        bits = list(itertools.product(args.weight_bits or (2, 8), args.act_bits or (8,)))
-        self.forms = [QuantConfig(weight_bits=w, act_bits=a) for w, a in bits]
+        self.path, self.name, self.source = name, Path(name).name, None if named else load_model(name)
+        self.config = MODELS[name] if named else self.source.config
+        bits = itertools.product(args.weight_bits or (2, 8), args.act_bits or (8,))
+        self.forms = [QuantConfig(weight_bits=w, act_bits=a) for w, a in dict.fromkeys(bits)]
         if isinstance(self.source, Engine):
             refuse(args, f"with the packed file {name}", ("weight_bits", "act_bits"))
             self.forms = [self.source.quant]
 
     def packed(self, quant, folder):
-        """The packed file of a form."""
+        """The packed file of a form, made in the folder where it is not there."""
         if isinstance(self.source, Engine):
             return os.path.abspath(self.path)
-        if quant not in self.files:
-            path = os.path.join(folder, f"{id(self)}-{len(self.files)}.safetensors")
-            pack(self.source.with_quant(quant)).save(path)
-            self.files[quant] = path
-        return self.files[quant]
+        path = os.path.join(folder, f"w{quant.weight_bits}a{quant.act_bits}.safetensors")
+        if not os.path.exists(path):
+            source = create_model(self.path) if self.source is None else self.source
+            pack(source.with_quant(quant)).save(path)
+        return path
 
 
 def find_peers(args, result):
@@ -197,7 +201,7 @@ def peer_entry(args, peer, model, batch, threads, cache):
     """A peer on a model's architecture."""
     spec = {
         "engine": peer["engine"], "form": peer["form"], "config": config_to_dict(model.config), "batch": batch,
-        "threads": threads, "cache": cache, "key": str(id(model)),
+        "threads": threads, "cache": cache,
     }  # fmt: skip
     command = (args.peer_python or sys.executable, str(args.peer_script or PEER_SCRIPT), json.dumps(spec))
     return Entry(peer["engine"], peer["form"], peer["weight_bits"], peer["act_bits"], command)

@@ -14,7 +14,7 @@ PRODUCTS = [  # (M, K, N): rows, inputs, outputs
     *((3136, k, n) for k, n in ((96, 288), (96, 96), (96, 384), (384, 96))),  # Swin's first stage
 ]
 BITS = (8, 4, 2, 1)
-TURN, RUNS = 0.01, 1000  # a turn is so many seconds of timed runs, or so many runs
+TURN, FEW, RUNS = 0.01, 3, 1000  # a turn is so many seconds of timed runs, but at least and at most so many runs
 NONZERO = 0.55  # of ternary codes, about what TWN's threshold leaves of a Gaussian
 
 
@@ -57,7 +57,7 @@ def turn(row):
     x, weight = operands(row)
     product(row, x, weight)
     times = []
-    while sum(times) < TURN and len(times) < RUNS:
+    while len(times) < FEW or (sum(times) < TURN and len(times) < RUNS):
         start = time.perf_counter()
         product(row, x, weight)
         times.append(time.perf_counter() - start)

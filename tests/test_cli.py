@@ -342,7 +342,7 @@ def test_an_unknown_backend_in_the_environment(run, folder, tmp_path, monkeypatc
         assert code == 2 and "abacus" in err and "portable" in err
 
 
-VERBS = ["classify", "eval", "calibrate", "pack", "unpack", "info", "preprocess", "backends", "train", "report"]
+VERBS = ["classify", "eval", "calibrate", "pack", "unpack", "info", "preprocess", "backends", "train", "bench", "report"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -88,8 +88,8 @@ def pytorch(spec, pictures):
         with torch.inference_mode():
             return model(x)
 
-    libraries = "MKL, which chooses its own" if torch.backends.mkl.is_available() else "another BLAS"
-    return step, f"ATen {torch.backends.cpu.get_cpu_capability()}; matrix products: {libraries}"
+    library = "MKL" if torch.backends.mkl.is_available() else "another BLAS"
+    return step, f"ATen {torch.backends.cpu.get_cpu_capability()}; products by {library}, its instruction sets unknown"
 
 
 def onnxruntime(spec, pictures):
@@ -100,7 +100,7 @@ def onnxruntime(spec, pictures):
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = spec["threads"], 1
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"x": pictures}), "MLAS, which chooses by the CPU and does not say"
+    return lambda: session.run(None, {"x": pictures}), "MLAS, its instruction sets unknown"
 
 
 def openvino(spec, pictures):
@@ -128,16 +128,12 @@ def prepared(spec):
 
 
 def model_path(spec, engine, form):
-    ending = ".xml" if engine == "openvino" else ".onnx"
-    folder = Path(spec["cache"]) / f"{spec['batch']}-{engine}-{form}"
-    return folder / (spec["key"] + ending)
+    return Path(spec["cache"]) / f"{engine}-{form}{'.xml' if engine == 'openvino' else '.onnx'}"
 
 
 def prepare(spec):
     """Export, then quantize where the form is int8."""
     path, exported = (model_path(spec, *which) for which in ((spec["engine"], spec["form"]), ("onnxruntime", "fp32")))
-    for folder in (path.parent, exported.parent):
-        folder.mkdir(parents=True, exist_ok=True)
     if not exported.exists():
         export(spec, exported)
     if spec["engine"] == "openvino":
