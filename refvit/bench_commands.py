@@ -1,4 +1,4 @@
-"""What ``refvit bench`` does: models and their peers, or single kernels; the measuring is in bench.py, benchkernels.py."""
+"""What ``refvit bench`` does: models and their peers, or kernels; the measuring is in bench.py and benchkernels.py."""
 
 import argparse
 import itertools

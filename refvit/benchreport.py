@@ -8,7 +8,7 @@ from .files import read_bytes
 from .report import chart_row, page
 
 COLOURS = {"refvit": charts.SERIES[0], "openvino": charts.SERIES[1], "onnxruntime": charts.SERIES[2]}
-BACKENDS = {"avx512": charts.SERIES[0], "avx2": charts.SERIES[1], "portable": charts.SERIES[2], "numpy": charts.SERIES[3]}
+BACKENDS = dict(zip(("avx512", "avx2", "portable", "numpy"), charts.SERIES))
 OTHER = charts.SERIES[3]
 EXPLAINED = (
     "A multiplication and an addition are two operations. Each dot is the shape of one product, the line goes through "

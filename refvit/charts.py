@@ -1,4 +1,7 @@
-"""Charts as SVG text, for self-contained pages: curves, bars, a heat map, a histogram, a roofline. Colours follow the page's theme."""
+"""Charts as SVG text, for self-contained pages: curves, bars, a heat map, a histogram, a roofline.
+
+Colours follow the page's theme.
+"""
 
 from html import escape
 
