@@ -24,6 +24,7 @@ DEFAULT_MODELS = (
     "swin_tiny_patch4_window7_224", "swin_small_patch4_window7_224",
 )  # fmt: skip
 PEER_SCRIPT = ROOT / "tools" / "bench_peers.py"
+TOO_MANY = "more threads than cores, so their times say little"
 SAME_START = "refvit starts from uint8 pixels, peers from normalised float32 pictures; threads are the same for all"
 AMX = {True: "this CPU has AMX", False: "this CPU has none", None: "whether this CPU has it cannot be told"}
 
@@ -40,6 +41,8 @@ def bench(args):
     }  # fmt: skip
     if not args.json:
         print(f"{result['machine']['cpu']}, {result['machine']['cores']} cores")
+    if max(thread_counts(args)) > result["machine"]["cores"]:
+        note(args, result, f"{TOO_MANY}: this process may use {result['machine']['cores']}")
     try:
         (bench_kernels if args.kernels else bench_models)(args, result)
         result["complete"] = True
@@ -165,9 +168,8 @@ def find_peers(args, result):
     """The peers that the script knows, those that are not installed said aloud.  -> list of rows, "why" None: usable"""
     if not args.peers:
         return []
-    machine_has = f"the goals against peers hold for CPUs without AMX: {AMX[result['machine']['amx']]}"
-    result["notes"] += [machine_has, SAME_START]
-    show(args, [machine_has[0].upper() + machine_has[1:], SAME_START])
+    note(args, result, f"the goals against peers hold for CPUs without AMX: {AMX[result['machine']['amx']]}")
+    note(args, result, SAME_START)
     command = [args.peer_python or sys.executable, str(args.peer_script or PEER_SCRIPT), "--list"]
     if not os.path.isfile(command[1]):
         raise UnsupportedError(command[1], "no such script of peers", hint="--peer-script FILE, from the sources' tools/")
@@ -205,6 +207,12 @@ def peer_entry(args, peer, model, batch, threads, cache):
     }  # fmt: skip
     command = (args.peer_python or sys.executable, str(args.peer_script or PEER_SCRIPT), json.dumps(spec))
     return Entry(peer["engine"], peer["form"], peer["weight_bits"], peer["act_bits"], command)
+
+
+def note(args, result, text):
+    """What one must know of the numbers."""
+    result["notes"].append(text)
+    show(args, [f"note: {text}"])
 
 
 def show(args, lines):

@@ -131,6 +131,12 @@ def test_kernels(run, tmp_path):
     assert code == 0 and len(out.splitlines()) == 1 + 2 and "ternary 2 bits" in out and "int8 8 bits" in out
 
 
+def test_more_threads_than_cores_are_noted(run):
+    command = ("bench", "--kernels", "--rounds", "1", "--products", "3x70x5", "--backend", "numpy", "--act-bits", "8")
+    assert not json.loads(run(*command, "--threads", "1", "--json")[1])["notes"]
+    assert "more threads than cores" in json.loads(run(*command, "--threads", "1000", "--json")[1])["notes"][0]
+
+
 def test_the_shapes_are_those_of_the_models():
     shapes = {(k, n) for _, k, n in benchkernels.PRODUCTS}
     for name in ("deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224"):
