@@ -79,6 +79,10 @@ int refvit_int8_dot(int backend, size_t batch, size_t m, size_t n, size_t k, con
 /* Which family of products refvit_forward takes for m rows of `bits` bits, as measured: 0 popcount, 1 dot products. */
 int refvit_family(int backend, size_t m, size_t bits);
 
+/* Do what the instructions of a family can do at most, on registers alone; returns the operations (a multiplication and
+   an addition are two) on codes of 1 bit for popcounts, of 8 bits for dot products; 0 where no limit is known. */
+double refvit_limit(int backend, int family, size_t loops);
+
 /* Scale (and zero point) of each row of x [rows][k] for codes of `bits` bits, 2..8 (N4, N5). */
 int refvit_symmetric_scale(int backend, size_t rows, size_t k, int bits, const float *x, float *s);
 int refvit_minmax_scale(int backend, size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp);

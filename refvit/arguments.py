@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from . import __version__, commands, training_commands
+from . import __version__, bench_commands, commands, training_commands
 from .box import resolve
 from .errors import UsageError
 
@@ -29,7 +29,7 @@ def build_parser():
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     for add in (
         add_classify, add_eval, add_calibrate, add_pack, add_unpack, add_info, add_preprocess, add_backends,
-        add_train, add_report,
+        add_train, add_bench, add_report,
     ):  # fmt: skip
         add(verbs)
     return parser
@@ -216,11 +216,50 @@ def add_train(verbs):
     verb.add_argument("--threads", type=count, metavar="N", help=THREADS_HELP)
 
 
+def add_bench(verbs):
+    about = "Time of a picture, and peak memory, of models beside their peers; or GOP/s of single kernels."
+    example = "refvit bench deit_small_patch16_224 --threads 1 --json > bench.json; refvit report bench.json -o page.html"
+    verb = add_verb(verbs, "bench", bench_commands.bench, about, example)
+    models_help = "checkpoints, packed files, or registered names (default: DeiT-Ti, -S, -B and Swin-T, -S)"
+    verb.add_argument("models", nargs="*", metavar="MODEL", help=models_help)
+    verb.add_argument("--batch", type=count, nargs="+", metavar="N", help="pictures in one call (default 1)")
+    threads_help = "numbers of threads (default: one, and REFVIT_THREADS or all cores); NumPy's BLAS is told as well, by "
+    verb.add_argument("--threads", type=count, nargs="+", metavar="N", help=threads_help + "OPENBLAS_NUM_THREADS")
+    verb.add_argument("--weight-bits", type=int, choices=(2, 8), nargs="+", help="2: ternary; 8 (default: both)")
+    acts_help = "1 to 8 (default 8; of kernels 8 4 2 1)"
+    verb.add_argument("--act-bits", type=int, choices=range(1, 9), nargs="+", metavar="N", help=acts_help)
+    verb.add_argument("--rounds", type=count, default=5, metavar="N", help="turns of each setting (default 5)")
+    verb.add_argument("--backend", metavar="NAME", help=BACKEND_HELP + "; of kernels: default all")
+    verb.add_argument("--peers", action="store_true", help="PyTorch, ONNX Runtime and OpenVINO as well")
+    verb.add_argument("--peer-python", metavar="PYTHON", help="the Python that has them (default: this one)")
+    verb.add_argument("--peer-script", metavar="FILE", help="their worker (default: tools/bench_peers.py of the sources)")
+    add_kernel_bench(verb)
+
+
+def add_kernel_bench(verb):
+    """What only the benchmark of kernels takes."""
+    verb.add_argument("--kernels", action="store_true", help="single products on every usable backend, not models")
+    product_help = "rows, inputs, outputs of a product (default: those of DeiT and Swin)"
+    verb.add_argument("--products", type=product, nargs="+", metavar="MxKxN", help=product_help)
+
+
+def product(text):
+    """M x K x N as three integers."""
+    parts = text.split("x")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"expected MxKxN, as 197x192x576, got {text!r}")
+    return tuple(count(part) for part in parts)
+
+
 def add_report(verbs):
-    about = "A page to look at: training curves, the loss around each stage's model, weights and thresholds."
+    about = (
+        "A page to look at. Of a training run: curves, the loss around each stage's model, weights and thresholds. "
+        "Of a benchmark: times, ratios, kernels."
+    )
     example = "refvit report run/ -o page.html --data cifar10/"
     verb = add_verb(verbs, "report", training_commands.report, about, example)
-    verb.add_argument("run_folder", metavar="RUN", help="folder of a training run with a finished stage")
+    run_help = "folder of a training run with a finished stage, or a file of refvit bench --json"
+    verb.add_argument("run_folder", metavar="RUN", help=run_help)
     add_output(verb, "the page, one self-contained HTML file")
     verb.add_argument("--data", metavar="DATA", help="the dataset, for the loss surfaces; without it they are left out")
     verb.add_argument("--pictures", type=count, metavar="N", help="of the loss surfaces (default 256)")

@@ -1,4 +1,7 @@
-"""Charts as SVG text, for self-contained pages: curves, a heat map, a histogram. Colours follow the page's theme."""
+"""Charts as SVG text, for self-contained pages: curves, bars, a heat map, a histogram, a roofline.
+
+Colours follow the page's theme.
+"""
 
 from html import escape
 
@@ -110,3 +113,56 @@ def heat(t):
     i = min(int(t), len(HEAT) - 2)
     a, b = (np.array([int(HEAT[k][c : c + 2], 16) for c in (0, 2, 4)]) for k in (i, i + 1))
     return "#" + "".join(f"{round(v):02x}" for v in a + (b - a) * (t - i))
+
+
+def bars(title, rows, unit):
+    """Horizontal bars, a whisker from the lowest to the highest.  rows: list of (label, value, low, high, colour)"""
+    left, step = 118, 24
+    x = scale(0, max(high for _, _, _, high, _ in rows) * 1.28, left, WIDTH)  # room for the numbers
+    body = ""
+    for i, (label, value, low, high, colour) in enumerate(rows):
+        y = TOP + step * i
+        body += rect(left, y, x(value) - left, step - 8, colour) + text(left - 6, y + 12, label, "end")
+        body += f'<path class="axis" d="M{x(low):.1f} {y + 8}H{x(high):.1f}"/>'
+        body += text(x(high) + 6, y + 12, f"{value:.4g} {unit}", "start")
+    return svg(title, body, height=TOP + step * len(rows) + 6)
+
+
+def roofline(title, series, limits):
+    """GOP/s over bits of activations, both logarithmic: fewer bits to the right.
+
+    series  dict: label -> (colour, {bits: [GOP/s of each product]}, [GOP/s of each int8 product])
+    limits  list of (label, function: bits -> GOP/s), drawn dashed
+    """
+    values = [v for _, points, int8 in series.values() for vs in (*points.values(), int8) for v in vs]
+    values += [limit(b) for _, limit in limits for b in (8, 1)]
+    body, x, y = log_axes(min(values), max(values))
+    for label, limit in limits:
+        path = f"M{x(8):.1f} {y(limit(8)):.1f}L{x(1):.1f} {y(limit(1)):.1f}"
+        body += f'<path class="mark" stroke="currentColor" d="{path}"/>' + text(x(1) - 4, y(limit(1)) - 5, label, "end")
+    for i, (label, (colour, points, int8)) in enumerate(series.items()):
+        aside = 5 * i  # or the dots of one backend would hide those of another
+        best = " ".join(f"{x(b) + aside:.1f},{y(max(vs)):.1f}" for b, vs in sorted(points.items()))
+        body += f'<polyline points="{best}" stroke="{colour}" fill="none" stroke-width="1.6"/>'
+        body += "".join(dot(x(b) + aside, y(v), colour) for b, vs in points.items() for v in vs)
+        body += "".join(rect(x(8) - 9 - aside, y(v) - 2, 4, 4, colour) for v in int8)
+        body += f'<g style="fill:{colour}">{text(LEFT + 90 * i, HEIGHT + 12, label, "start")}</g>'
+    return svg(title, body, height=HEIGHT + 20)
+
+
+def dot(x, y, colour):
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{colour}"/>'
+
+
+def log_axes(low, high):
+    """Axes of a roofline.  -> svg text, map of bits, map of GOP/s"""
+    place = scale(-3.3, 0.3, LEFT, WIDTH - 12)
+    height = scale(np.log10(low) - 0.1, np.log10(high) + 0.15, HEIGHT - BOTTOM, TOP)
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    marks = [m * 10.0**d for d in decades for m in (1, 2, 5) if low * 0.8 <= m * 10.0**d <= high * 1.4]
+    parts = [f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - 12}"/>']
+    parts += [text(place(-np.log2(b)), HEIGHT - BOTTOM + 14, b) for b in (8, 4, 2, 1)]
+    parts += [text(LEFT - 5, height(np.log10(v)) + 4, f"{v:g}", "end") for v in marks]
+    parts.append(text((LEFT + WIDTH) / 2, HEIGHT - 6, "bits of activations"))
+    parts.append(f'<g transform="translate(12 {HEIGHT / 2}) rotate(-90)">{text(0, 0, "GOP/s")}</g>')
+    return "".join(parts), lambda b: place(-np.log2(b)), lambda v: height(np.log10(v))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from refvit import kernels, safetensors
+from refvit import backend, safetensors, threads
 from refvit.cli import main
 from refvit.model import create_model
 from refvit.weights import save_model
@@ -41,7 +41,8 @@ def folder(tmp_path_factory):
 def run(capsys, monkeypatch):
     """run(*arguments) -> exit code, stdout, stderr."""
     monkeypatch.delenv("REFVIT_BACKEND", raising=False)
-    monkeypatch.setattr(kernels, "_chosen", None)  # what --backend sets is taken back
+    monkeypatch.setattr(backend, "_chosen", None)  # what --backend and --threads set is taken back
+    monkeypatch.setattr(threads, "_count", None)
 
     def call(*arguments):
         code = main([str(a) for a in arguments])
@@ -342,7 +343,7 @@ def test_an_unknown_backend_in_the_environment(run, folder, tmp_path, monkeypatc
         assert code == 2 and "abacus" in err and "portable" in err
 
 
-VERBS = ["classify", "eval", "calibrate", "pack", "unpack", "info", "preprocess", "backends", "train", "report"]
+VERBS = ["classify", "eval", "calibrate", "pack", "unpack", "info", "preprocess", "backends", "train", "bench", "report"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
