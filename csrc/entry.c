@@ -70,6 +70,8 @@ int refvit_ternary_matmul(int backend, size_t m, size_t n, size_t k, size_t bits
         return REFVIT_BAD_BACKEND;
     if (k > K_MAX || bits < 1 || bits > MAX_BITS || work_len < m * words * bits)
         return REFVIT_BAD_SIZE;
+    for (size_t i = 0; k == 0 && i < m * n; i++)
+        out[i] = 0;
     const struct kernels kernels = select_kernels(backend);
     for (size_t i = 0; i < m; i += GROUP) {
         const size_t rows = group_rows(m, i);

@@ -132,14 +132,12 @@ TARGET void ternary_avx2(const struct ternary_job *job)
     struct panel panel;
     for (panel.channel = 0; panel.channel < job->n; panel.channel += CHANNELS) {
         panel.channels = job->n - panel.channel < CHANNELS ? job->n - panel.channel : CHANNELS;
-        panel.first = 0;
-        do {
+        for (panel.first = 0; panel.first < job->words; panel.first += DEPTH) {
             panel.depth = job->words - panel.first < DEPTH ? job->words - panel.first : DEPTH;
             fill_panel(job, &panel);
             for (size_t i = 0; i < job->m; i += TILE)
                 ternary_rows(job, &panel, i, job->m - i < TILE ? job->m - i : TILE);
-            panel.first += panel.depth;
-        } while (panel.first < job->words);
+        }
     }
 }
 
