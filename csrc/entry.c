@@ -70,7 +70,7 @@ int refvit_ternary_matmul(int backend, size_t m, size_t n, size_t k, size_t bits
         return REFVIT_BAD_BACKEND;
     if (k > K_MAX || bits < 1 || bits > MAX_BITS || work_len < m * words * bits)
         return REFVIT_BAD_SIZE;
-    for (size_t i = 0; k == 0 && i < m * n; i++)
+    for (size_t i = 0; k == 0 && i < m * n; i++) /* no word, no store in a kernel */
         out[i] = 0;
     const struct kernels kernels = select_kernels(backend);
     for (size_t i = 0; i < m; i += GROUP) {

@@ -12,8 +12,8 @@
 #define LANES 8     /* 64-bit lanes of a register */
 #define VECS 2      /* registers of channels of a panel */
 #define CHANNELS ((size_t)VECS * LANES)
-#define ROOM ((size_t)48) /* words of depth of all panels of a chunk: their 12 KiB stay in the first-level cache */
-#define ROWS 4             /* rows and channels of an int8 block: 16 accumulators of the 32 registers */
+#define ROOM ((size_t)48) /* words of depth of a chunk's panels together: 12 KiB stay in the first-level cache */
+#define ROWS 4            /* rows and channels of an int8 block: 16 accumulators of the 32 registers */
 #define COLS 4
 
 /* Words first .. first + depth of the `channels` channels from `channel` on, in panels [depth][pos, neg][CHANNELS].
