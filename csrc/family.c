@@ -10,8 +10,8 @@ static const struct {
     size_t few_rows, many_rows; /* activation bits up to which popcount is faster */
 } popcount_bits[] = {
     [REFVIT_PORTABLE] = {8, 4},
-    [REFVIT_AVX2] = {3, 2},
-    [REFVIT_AVXVNNI] = {4, 1},
+    [REFVIT_AVX2] = {4, 2},
+    [REFVIT_AVXVNNI] = {6, 1},
     [REFVIT_AVX512VNNI] = {0, 0},
     [REFVIT_AVX512] = {8, 4},
 };

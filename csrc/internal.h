@@ -48,7 +48,7 @@ struct popcount_kernels {
 const struct popcount_kernels *popcount_kernels(int backend);
 
 /* Codes x [m][k] -> planes of m * words * bits words, as ternary_job wants them. */
-void pack_rows(const struct popcount_kernels *kernels, size_t m, size_t k, size_t bits, const int8_t *x,
+void pack_activations(const struct popcount_kernels *kernels, size_t m, size_t k, size_t bits, const int8_t *x,
                uint64_t *planes);
 
 /* Whether refvit_init found that this machine can run a backend. */

@@ -58,7 +58,7 @@ static void linear_popcount(struct run *run, struct scratch *scratch, const stru
                             const struct target *target)
 {
     const size_t words = words_of(layer->k), size = layer->n * words, bits = (size_t)layer->act_bits;
-    pack_rows(run->popcount, m, words * WORD_BITS, bits, scratch->codes.q, scratch->planes);
+    pack_activations(run->popcount, m, words * WORD_BITS, bits, scratch->codes.q, scratch->planes);
     for (size_t first = 0; first < layer->n; first += PANEL_COLS) {
         const size_t cols = layer->n - first < PANEL_COLS ? layer->n - first : PANEL_COLS;
         const uint64_t *pos = layer->planes + first * words;

@@ -19,7 +19,7 @@ const struct popcount_kernels *popcount_kernels(int backend)
     return &portable;
 }
 
-void pack_rows(const struct popcount_kernels *kernels, size_t m, size_t k, size_t bits, const int8_t *x, uint64_t *planes)
+void pack_activations(const struct popcount_kernels *kernels, size_t m, size_t k, size_t bits, const int8_t *x, uint64_t *planes)
 {
     const size_t words = words_of(k);
     for (size_t i = 0; i < m; i += GROUP) {
@@ -58,7 +58,9 @@ int refvit_ternary_matmul(int backend, size_t m, size_t n, size_t k, size_t bits
         return REFVIT_BAD_SIZE;
     const struct popcount_kernels *kernels = popcount_kernels(backend);
     const struct ternary_job job = {m, n, words, bits, work, planes, planes + n * words, neg_counts, out};
-    pack_rows(kernels, m, k, bits, x, work);
+    for (size_t i = 0; k == 0 && i < m * n; i++) /* no word, no store in a kernel */
+        out[i] = 0;
+    pack_activations(kernels, m, k, bits, x, work);
     kernels->ternary(&job);
     return REFVIT_OK;
 }

@@ -20,21 +20,37 @@ struct panel {
     uint64_t nonzero[DEPTH * CHANNELS], neg[DEPTH * CHANNELS];
 };
 
+INLINE __m256i load(const void *from)
+{
+    return _mm256_loadu_si256(from);
+}
+
+/* The planes of 64 codes, from the top one down: bit p of every byte is moved to its top, where movemask reads. */
+INLINE void pack_word(size_t bits, const int8_t *codes, uint64_t *out, size_t plane_stride)
+{
+    const __m128i unused = _mm_cvtsi32_si128((int)(MAX_BITS - bits));
+    __m256i low = _mm256_sll_epi16(load(codes), unused), high = _mm256_sll_epi16(load(codes + 32), unused);
+    for (size_t p = bits; p-- > 0;) {
+        const uint32_t low_bits = (uint32_t)_mm256_movemask_epi8(low);
+        out[p * plane_stride] = (uint64_t)(uint32_t)_mm256_movemask_epi8(high) << 32 | low_bits;
+        low = _mm256_add_epi8(low, low);
+        high = _mm256_add_epi8(high, high);
+    }
+}
+
 TARGET void pack_bits_avx2(const struct pack_job *job)
 {
-    for (size_t i = 0; i < job->m; i++) {
+    const size_t k = job->k, whole = k / WORD_BITS, rest = k % WORD_BITS, bits = job->bits;
+    const size_t word_stride = job->word_stride, plane_stride = job->plane_stride;
+    const int8_t *x = job->x;
+    for (size_t i = 0; i < job->m; i++, x += rest) {
         uint64_t *out = job->out + i * job->row_stride;
-        for (size_t j = 0; j < job->k; j += WORD_BITS, out += job->word_stride) {
+        for (size_t w = 0; w < whole; w++, x += WORD_BITS, out += word_stride)
+            pack_word(bits, x, out, plane_stride);
+        if (rest) {
             int8_t codes[WORD_BITS] = {0};
-            memcpy(codes, job->x + i * job->k + j, job->k - j < WORD_BITS ? job->k - j : WORD_BITS);
-            const __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)codes);
-            const __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(codes + 32));
-            for (size_t p = 0; p < job->bits; p++) { /* bit p of every byte is moved to its top, where movemask reads */
-                const __m128i shift = _mm_cvtsi32_si128((int)(7 - p));
-                const uint32_t low_bits = (uint32_t)_mm256_movemask_epi8(_mm256_sll_epi16(low, shift));
-                const uint32_t high_bits = (uint32_t)_mm256_movemask_epi8(_mm256_sll_epi16(high, shift));
-                out[p * job->plane_stride] = (uint64_t)high_bits << 32 | low_bits;
-            }
+            memcpy(codes, x, rest);
+            pack_word(bits, codes, out, plane_stride);
         }
     }
 }
@@ -50,15 +66,12 @@ INLINE __m256i popcount_bytes(__m256i v)
     return _mm256_add_epi8(low, high);
 }
 
-INLINE __m256i load(const void *from)
-{
-    return _mm256_loadu_si256(from);
-}
-
 static void fill_panel(const struct ternary_job *job, struct panel *panel)
 {
-    memset(panel->nonzero, 0, sizeof panel->nonzero);
-    memset(panel->neg, 0, sizeof panel->neg);
+    if (panel->channels < CHANNELS) {
+        memset(panel->nonzero, 0, sizeof panel->nonzero);
+        memset(panel->neg, 0, sizeof panel->neg);
+    }
     for (size_t c = 0; c < panel->channels; c++) {
         const size_t from = (panel->channel + c) * job->words + panel->first;
         for (size_t w = 0; w < panel->depth; w++) {
@@ -130,14 +143,12 @@ TARGET void ternary_avx2(const struct ternary_job *job)
     struct panel panel;
     for (panel.channel = 0; panel.channel < job->n; panel.channel += CHANNELS) {
         panel.channels = job->n - panel.channel < CHANNELS ? job->n - panel.channel : CHANNELS;
-        panel.first = 0;
-        do {
+        for (panel.first = 0; panel.first < job->words; panel.first += DEPTH) {
             panel.depth = job->words - panel.first < DEPTH ? job->words - panel.first : DEPTH;
             fill_panel(job, &panel);
             for (size_t i = 0; i < job->m; i += TILE)
                 ternary_rows(job, &panel, i, job->m - i < TILE ? job->m - i : TILE);
-            panel.first += panel.depth;
-        } while (panel.first < job->words);
+        }
     }
 }
 

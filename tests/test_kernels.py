@@ -69,6 +69,24 @@ def test_ternary_product_equals_int64(backend, family, bits, seed, m, n, k):
     assert_equal(got, int64_product(x, codes))
 
 
+@pytest.mark.parametrize(
+    "m, n, k",
+    (
+        *((m, 33, 200) for m in range(1, 20)),
+        *((9, n, 130) for n in (3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 47, 48, 49)),
+        *((9, 18, 64 * words + rest) for words in (7, 8, 9, 30, 31, 32, 47, 48, 49, 96, 97) for rest in (-1, 0, 1)),
+        *((5, n, k) for n in (767, 768, 769, 785) for k in (1, 64, 65)),
+    ),
+)
+@every_backend
+def test_the_ternary_product_is_right_at_the_edges_of_blocks(backend, m, n, k):
+    rng, bits = np.random.default_rng([m, n, k]), 1 + (m + n + k) % 8
+    x = random_int8(rng, (m, k), -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    codes = random_int8(rng, (n, k), -1, 1)
+    got = kernels.ternary_matmul(x, bitplanes.pack_planes(codes), k, backend, bits=bits)
+    assert_equal(got, int64_product(x, codes))
+
+
 @every_backend
 @settings(max_examples=40, deadline=None)
 @given(seed=seeds, m=sizes, n=sizes | st.integers(60, 70), k=lengths, leading=st.sampled_from(((), (1,), (3,), (2, 3), (0,), (1, 2, 1))))
