@@ -56,6 +56,9 @@ int refvit_init(void);
 /* Ternary codes [n][k] -> planes [2][n][words], positive then negative (N2). */
 int refvit_pack_planes(int backend, size_t n, size_t k, const int8_t *codes, uint64_t *planes);
 
+/* A base-3 stream of ceil(n k / 5) bytes -> planes [2][n][words] (N2). */
+int refvit_decode_base3(size_t n, size_t k, const uint8_t *stream, uint64_t *planes);
+
 /* Check planes [2][n][words] (N2) and count the negative codes of each channel. */
 int refvit_check_planes(size_t n, size_t k, const uint64_t *planes, int32_t *neg_counts);
 

@@ -33,6 +33,21 @@ def pack_planes(codes, backend=None):
     return planes
 
 
+def decode_base3(stream, shape, backend=None):
+    """The planes of a file's base-3 stream (N2).  uint8 [ceil(N K / 5)], (N, K) -> uint64 [2, N, ceil(K / 64)]
+
+    Raises BadInputError as ``bitplanes.decode_base3``.
+    """
+    n, k = shape
+    stream_ok = isinstance(stream, np.ndarray) and stream.dtype == np.uint8 and stream.shape == (-(-n * k // 5),)
+    if level_of(backend) != NUMPY and stream_ok:
+        planes = np.empty((2, n, bitplanes.words_of(k)), np.uint64)
+        stream_bytes = ffi.from_buffer("uint8_t[]", gate.contiguous(stream))
+        if lib.refvit_decode_base3(n, k, stream_bytes, pointer(planes)) == lib.REFVIT_OK:
+            return planes
+    return bitplanes.pack_planes(bitplanes.decode_base3(stream, shape))  # the twin; it says what is wrong
+
+
 def ternary_matmul(x, planes, k, backend=None, bits=8, family=None):
     """x times the ternary codes, exactly (N7).  int8 [M, K], uint64 [2, N, ceil(K / 64)] -> int32 [M, N]
 

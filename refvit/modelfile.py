@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from . import bitplanes, safetensors
+from . import bitplanes, kernels, safetensors
 from .config import QuantConfig, config_from_dict, config_to_dict, dataclass_from_dict, linear_roles
 from .engine import Engine
 from .errors import BadInputError, RefvitError, UnsupportedError, UsageError, located
@@ -140,7 +140,7 @@ def take_weight(tensors, name, bits, n, k):
     if f"{name}.base3" in tensors:
         stream = take(tensors, f"{name}.base3", np.uint8, (-(-n * k // 5),))
         with located(name):
-            return bitplanes.pack_planes(bitplanes.decode_base3(stream, (n, k)))
+            return kernels.decode_base3(stream, (n, k))
     planes = take(tensors, f"{name}.planes", np.uint64, (2, n, -(-k // 64)))
     with located(name):
         bitplanes.check_planes(planes, k)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from refvit import bitplanes
+from refvit import bitplanes, kernels
 from refvit.errors import BadInputError
 
 from tests import strategies
@@ -46,6 +47,24 @@ def test_base3_equals_a_naive_loop_and_decodes_to_the_codes(codes):
     decoded = bitplanes.decode_base3(stream, codes.shape)
     assert decoded.dtype == np.int8
     np.testing.assert_array_equal(decoded, codes)
+
+
+@pytest.mark.parametrize("backend", kernels.backends())
+@settings(max_examples=60, deadline=None)
+@given(strategies.codes(), st.data())
+def test_kernels_decode_base3_to_planes(backend, codes, data):
+    stream = bitplanes.encode_base3(codes)
+    np.testing.assert_array_equal(kernels.decode_base3(stream, codes.shape, backend), bitplanes.pack_planes(codes))
+    if len(stream):
+        bad = stream.copy()
+        bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(243, 255))
+        with pytest.raises(BadInputError, match="at most 242"):
+            kernels.decode_base3(bad, codes.shape, backend)
+    if codes.size % 5:
+        bad = stream.copy()
+        bad[-1] -= 81
+        with pytest.raises(BadInputError, match="last byte"):
+            kernels.decode_base3(bad, codes.shape, backend)
 
 
 def test_every_byte_of_base3_decodes_to_its_digits():
