@@ -69,6 +69,31 @@ static void linear_popcount(struct run *run, struct scratch *scratch, const stru
     }
 }
 
+/* Both are inlined always: gcc drops calls of a function that only prefetches. */
+#define PREFETCH static inline __attribute__((always_inline))
+
+/* A share of some bytes comes into the cache. */
+PREFETCH void fetch(const void *from, size_t bytes, size_t part, size_t parts)
+{
+    for (size_t i = bytes * part / parts; i < bytes * (part + 1) / parts; i += DOT_ALIGN)
+        __builtin_prefetch((const uint8_t *)from + i, 0, 2);
+}
+
+/* While one panel is multiplied, the weights of the next are fetched, a share with each of `parts` blocks of rows. */
+PREFETCH void fetch_weights(const struct dot_weights *weights, size_t first, size_t cols, size_t part, size_t parts)
+{
+    const size_t row = weights->pos ? words_of(weights->k) * sizeof *weights->pos : weights->k;
+    if (first >= weights->n)
+        return;
+    const size_t bytes = (weights->n - first < cols ? weights->n - first : cols) * row;
+    if (weights->pos) {
+        fetch(weights->pos + first * words_of(weights->k), bytes, part, parts);
+        fetch(weights->neg + first * words_of(weights->k), bytes, part, parts);
+    } else {
+        fetch(weights->w + first * row, bytes, part, parts);
+    }
+}
+
 static void linear_dot(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
                        const struct target *target)
 {
@@ -76,6 +101,7 @@ static void linear_dot(struct run *run, struct scratch *scratch, const struct re
     const size_t words = words_of(layer->k);
     const struct dot_weights weights = {
         layer->n, layer->k, layer->planes, ternary ? layer->planes + layer->n * words : NULL, layer->codes, layer->k};
+    const size_t blocks = (m + BLOCK_ROWS - 1) / BLOCK_ROWS;
     for (size_t i = 0; i < m; i++)
         scratch->init[i] = -(ternary ? TERNARY_OFFSET : INT8_OFFSET) * scratch->codes.sums[i];
     for (size_t first = 0; first < layer->n; first += run->dot->cols) {
@@ -85,6 +111,7 @@ static void linear_dot(struct run *run, struct scratch *scratch, const struct re
             const size_t rows = m - row < BLOCK_ROWS ? m - row : BLOCK_ROWS;
             const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * padded(layer->k),
                                         padded(layer->k), scratch->init + row, scratch->panel, scratch->acc, cols};
+            fetch_weights(&weights, first + cols, run->dot->cols, row / BLOCK_ROWS, blocks);
             (ternary ? run->dot->ternary : run->dot->int8)(&job);
             finish(run, scratch, layer, row, rows, first, cols, target);
         }
