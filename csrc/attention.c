@@ -5,7 +5,6 @@
 #include "codes.h"
 #include "forward.h"
 
-#define CODE_MAX 127
 
 struct head {
     size_t tokens, width, stride; /* of a window; of the head; floats from a token to the next in qkv */
@@ -46,27 +45,35 @@ static size_t row_of(const struct refvit_stage *stage, const struct head *head, 
     return head->rows[token] < 0 ? stage->tokens : (size_t)head->rows[token];
 }
 
-static void quantize(struct run *run, size_t width, const float *x, float s, int8_t *q)
+/* Codes of `count` tokens from `start` on, of q, k or v. */
+static void quantize(struct run *run, const struct refvit_stage *stage, const struct head *head, size_t start,
+                     size_t count, const float *x, float s, int8_t *q, size_t q_stride)
 {
-    const int32_t zp = 0;
-    note_status(run, run->rows->quantize_rows(1, width, -CODE_MAX, CODE_MAX, x, &s, &zp, q));
+    const struct token_job job = {
+        count, head->width, head->stride, head->rows ? head->rows + start : NULL, stage->tokens,
+        head->rows ? x : x + start * head->stride, s, q, q_stride};
+    note_status(run, run->steps->token_codes(&job));
+}
+
+/* [T][D] -> [D][T], rows of the result padded with zeros. */
+static void transpose(size_t t, size_t d, const int8_t *codes, int8_t *columns)
+{
+    const size_t wide = padded(t);
+    for (size_t j = 0; j < d; j++)
+        memset(columns + j * wide + t, 0, wide - t);
+    for (size_t i = 0; i < t; i++)
+        for (size_t j = 0; j < d; j++)
+            columns[j * wide + i] = codes[i * d + j];
 }
 
 /* Codes of all keys and values of the window, and their panels: scores need keys as channels, contexts values. */
 static void prepare(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct head *head)
 {
     const size_t t = head->tokens, d = head->width, wide = padded(t), cols = run->dot->cols;
-    int8_t *codes = scratch->query; /* of a value, on its way into columns */
-    for (size_t i = 0; i < d; i++)
-        memset(scratch->value + i * wide + t, 0, wide - t);
-    for (size_t i = 0; i < t; i++) {
-        const size_t row = row_of(stage, head, i);
-        quantize(run, d, head->k + row * head->stride, head->s_k, scratch->key + i * d);
-        quantize(run, d, head->v + row * head->stride, head->s_v, codes);
-        for (size_t j = 0; j < d; j++)
-            scratch->value[j * wide + i] = codes[j];
-    }
     const struct dot_weights keys = {t, d, NULL, NULL, scratch->key, d}, values = {d, t, NULL, NULL, scratch->value, wide};
+    quantize(run, stage, head, 0, t, head->v, head->s_v, scratch->key, d); /* on their way into columns */
+    transpose(t, d, scratch->key, scratch->value);
+    quantize(run, stage, head, 0, t, head->k, head->s_k, scratch->key, d);
     for (size_t first = 0; first < t; first += cols)
         run->dot->decode(&keys, first, t - first < cols ? t - first : cols, scratch->key_panels + first * padded(d));
     for (size_t first = 0; first < d; first += cols)
@@ -107,8 +114,7 @@ static void attend_rows(struct run *run, struct scratch *scratch, const struct r
     int8_t *q = scratch->query, *p = scratch->prob;
     const float s = PROB_SCALE;
     memset(q, 0, rows * padded(d));
-    for (size_t i = 0; i < rows; i++)
-        quantize(run, d, head->q + row_of(stage, head, start + i) * head->stride, head->s_q, q + i * padded(d));
+    quantize(run, stage, head, start, rows, head->q, head->s_q, q, padded(d));
     multiply(run, scratch, rows, d, t, q, padded(d), scratch->key_panels);
     for (size_t i = 0; i < rows; i++) {
         const size_t at = start + i;

@@ -49,6 +49,16 @@ static int gelu_codes(size_t k, int bits, const float *x, float *room, int8_t *q
     return status | quantize_rows_portable(1, k, -high, high, room, s, &zp, q);
 }
 
+static int token_codes(const struct token_job *job)
+{
+    const int32_t zp = 0;
+    int status = REFVIT_OK;
+    for (size_t i = 0; i < job->count; i++)
+        status |= quantize_rows_portable(1, job->width, -CODE_MAX, CODE_MAX, token_of(job, i), &job->s, &zp,
+                                         job->q + i * job->q_stride);
+    return status;
+}
+
 static int softmax_codes(size_t k, const float *x, float *room, int8_t *q)
 {
     const float s = PROB_SCALE;
@@ -57,7 +67,7 @@ static int softmax_codes(size_t k, const float *x, float *room, int8_t *q)
     return status | quantize_rows_portable(1, k, 0, PROB_MAX, room, &s, &zp, q);
 }
 
-const struct step_kernels step_kernels_portable = {finish, scores, amax, gelu_codes, softmax_codes};
+const struct step_kernels step_kernels_portable = {finish, scores, amax, gelu_codes, token_codes, softmax_codes};
 
 const struct step_kernels *step_kernels(int backend)
 {

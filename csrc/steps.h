@@ -4,6 +4,7 @@
 
 #include "internal.h"
 
+#define CODE_MAX 127 /* of 8-bit symmetric codes */
 #define PROB_MAX 127 /* the code of probability 1 */
 #define PROB_SCALE (1.0f / 127.0f)
 
@@ -21,6 +22,18 @@ struct finish_job {
     size_t stride;
 };
 
+/* Tokens of a window -> 8-bit symmetric codes of one head, with one scale (N10). Token i is row rows[i] of x, or, for a
+   negative number, row `padding`; rows NULL: row i. */
+struct token_job {
+    size_t count, width, stride; /* of the head; floats from row to row of x */
+    const int32_t *rows;
+    size_t padding;
+    const float *x;
+    float s;
+    int8_t *q;
+    size_t q_stride;
+};
+
 struct step_kernels {
     void (*finish)(const struct finish_job *job);
     /* y = acc * s_q * s_k * root, then + bias and + mask where there are such (N10). */
@@ -30,6 +43,7 @@ struct step_kernels {
     /* Scale and symmetric codes of `bits` bits of gelu(x) [k] (N9, N4); codes of softmax(x) [k], in 127ths (N10).
        room: k floats. Each returns REFVIT_OK or REFVIT_NAN. */
     int (*gelu_codes)(size_t k, int bits, const float *x, float *room, int8_t *q, float *s);
+    int (*token_codes)(const struct token_job *job);
     int (*softmax_codes)(size_t k, const float *x, float *room, int8_t *q);
 };
 
@@ -40,6 +54,12 @@ extern const struct step_kernels step_kernels_avx2, step_kernels_avx512;
 
 /* Those of a usable backend; all have the same bits. */
 const struct step_kernels *step_kernels(int backend);
+
+static inline const float *token_of(const struct token_job *job, size_t i)
+{
+    const size_t row = !job->rows ? i : job->rows[i] < 0 ? job->padding : (size_t)job->rows[i];
+    return job->x + row * job->stride;
+}
 
 static inline void correct_zero_points(const struct finish_job *job)
 {

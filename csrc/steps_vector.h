@@ -57,6 +57,15 @@ TARGET static void scores(size_t count, const int32_t *acc, float s_q, float s_k
     score_step(&row, count - j, acc, j, y);
 }
 
+TARGET static int token_codes(const struct token_job *job)
+{
+    const struct code_row row = {f_set(job->s), f_set(-(float)CODE_MAX), f_set((float)CODE_MAX), 0};
+    floats seen = f_set(0.0f);
+    for (size_t i = 0; i < job->count; i++)
+        seen = f_keep_nan(seen, code_row(&row, job->width, token_of(job, i), job->q + i * job->q_stride));
+    return f_any_nan(seen) ? REFVIT_NAN : REFVIT_OK;
+}
+
 TARGET static float amax(size_t count, const float *x)
 {
     floats largest = f_set(0.0f);
@@ -66,4 +75,4 @@ TARGET static float amax(size_t count, const float *x)
     return tree_max(amax_step(largest, x + j, count - j));
 }
 
-const struct step_kernels STEPS = {finish, scores, amax, gelu_codes, softmax_codes};
+const struct step_kernels STEPS = {finish, scores, amax, gelu_codes, token_codes, softmax_codes};
