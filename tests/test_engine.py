@@ -11,7 +11,7 @@ import pytest
 from refvit import exact, forward, kernels, pack, quant
 from refvit.calibrate import calibrate
 from refvit.config import QuantConfig
-from refvit.backend import lib
+from refvit.backend import ffi, lib, pointer
 from refvit.errors import BadInputError, UsageError
 from refvit.model import create_model
 from refvit.preprocess import normalise
@@ -101,6 +101,30 @@ def test_the_forward_in_c_has_the_bits_of_the_steps(monkeypatch, name, fields, s
             assert forward.supported(engine) == (settings.act_scale != "image" and settings.attention == "int8")
             assert engine(x).tobytes() == expected.tobytes(), (backend, threads)
             assert engine.predict(u8).tobytes() == expected.tobytes(), (backend, threads)
+
+
+@pytest.mark.skipif(lib is None, reason="needs the C kernels")
+def test_pictures_of_one_channel_walk_the_same_way():
+    engine = packed("deit_tiny_patch16_224", NARROW_VIT | {"in_chans": 1}, QuantConfig())
+    x = pictures()[:, :1].copy()
+    assert engine(x).tobytes() == engine.step_by_step(x).tobytes()
+
+
+@pytest.mark.skipif(lib is None, reason="needs the C kernels")
+def test_the_forward_in_c_checks_what_it_is_given():
+    engine = packed(*NARROW[0], QuantConfig())
+    engine(pictures(1))
+    model, level, pool = engine.compiled.model, lib.REFVIT_PORTABLE, forward.pool_of(2)
+    size, x, logits = lib.refvit_work_size(model, level, 2), pictures(1), np.empty(5, np.float32)
+    work = ffi.from_buffer(pool.work_space(size + 64))
+    assert lib.refvit_work_size(model, lib.REFVIT_AVX512 + 1, 2) == lib.refvit_work_size(model, level, 0) == 0
+
+    def call(level, work, size):
+        return lib.refvit_forward(model, level, pool.handle, 1, ffi.NULL, pointer(x), pointer(logits), work, size)
+
+    assert call(level, work, size) == lib.REFVIT_OK
+    assert call(level, work, size - 1) == call(level, work + 1, size) == lib.REFVIT_BAD_SIZE
+    assert call(lib.REFVIT_AVX512 + 1, work, size) == lib.REFVIT_BAD_BACKEND
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
