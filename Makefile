@@ -11,7 +11,7 @@ C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test exhaustive lint-c clean
+.PHONY: help setup demo test compilers exhaustive lint-c clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,9 @@ demo: setup ## Run the main job; WEIGHTS=file IMAGES="folder picture ..." classi
 
 test: setup ## Run the tests
 	$(VENV)/bin/python -m pytest -q -rs tests
+
+compilers: setup ## Hold the kernels of gcc and clang at -O0, -O2, -O3 to the bits of NumPy
+	REFVIT_COMPILERS=all REFVIT_REQUIRE=gcc,clang $(VENV)/bin/python -m pytest -q -rs tests/test_compilers.py
 
 exhaustive: build/exhaustive ## Hold exp and erf to a double-double reference on all 2^32 inputs, and that to 50 digits (minutes)
 	nice build/exhaustive --worst build/worst.txt
