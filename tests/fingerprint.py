@@ -2,7 +2,7 @@
 
     python -m tests.fingerprint [--kernels FILE] [BACKEND ...]
 
-FILE is a compiled extension that takes the place of the installed one. Without BACKEND, each that is compiled and usable
+FILE is a compiled extension that takes the place of the installed one. Without BACKEND, each compiled one that is usable
 here. Prints a line "BACKEND THREADS SHA" for each.
 A SHA covers logits of the compiled forward and of the steps, every intermediate tensor, and products and codes of
 seeded data; pictures go through alone and together.
@@ -56,7 +56,7 @@ def model_parts(engine, u8):
 
 
 def kernel_parts(backend):
-    """Products and codes on both sides of the blocks they are computed in, and of rows of ordinary and of odd values."""
+    """Products of sizes on both sides of the blocks they are computed in, and codes of rows of several lengths."""
     from refvit import kernels
 
     rng = np.random.default_rng(7)
