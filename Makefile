@@ -5,13 +5,13 @@ VENV ?= .venv
 WEIGHTS ?=
 IMAGES ?=
 
-C_SOURCES := $(wildcard csrc/*.c) tools/exhaustive.c
+C_SOURCES := $(wildcard csrc/*.c) tools/exhaustive.c tools/near.c
 C_COMPILERS := $(foreach cc,gcc clang,$(if $(shell command -v $(cc)),$(cc)))
 C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fno-math-errno -fno-fast-math -ffp-contract=off
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test exhaustive lint-c clean
+.PHONY: help setup demo test compilers exhaustive lint-c clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -32,7 +32,12 @@ demo: setup ## Run the main job; WEIGHTS=file IMAGES="folder picture ..." classi
 test: setup ## Run the tests
 	$(VENV)/bin/python -m pytest -q -rs tests
 
-exhaustive: build/exhaustive ## Hold exp and erf to a double-double reference on all 2^32 inputs, and that to 50 digits (minutes)
+compilers: setup ## Hold the kernels of gcc and clang at -O0, -O2, -O3 to the bits of NumPy
+	REFVIT_COMPILERS=all REFVIT_REQUIRE=gcc,clang $(VENV)/bin/python -m pytest -q -rs tests/test_compilers.py
+
+exhaustive: build/exhaustive build/near_avx512 build/near_avx2 ## Hold exp, erf and the bounds of codes on all 2^32 inputs (minutes)
+	nice build/near_avx512
+	nice build/near_avx2
 	nice build/exhaustive --worst build/worst.txt
 	nice $(PYTHON) tools/check_exhaustive.py build/exhaustive build/worst.txt
 
@@ -40,6 +45,11 @@ build/exhaustive: tools/exhaustive.c csrc/exact.c csrc/erf_table.h csrc/internal
 	mkdir -p build
 	$(CC) $(C_FLAGS) -c -o build/exact.o csrc/exact.c
 	$(CC) $(C_FLAGS) -march=native -pthread -o $@ tools/exhaustive.c build/exact.o -lm
+
+build/near_avx2: NEAR_FLAGS = -DNEAR_AVX2
+build/near_avx512 build/near_avx2: tools/near.c csrc/rows_avx512.c csrc/rows_avx2.c $(wildcard csrc/*.h)
+	mkdir -p build
+	$(CC) $(C_FLAGS) $(NEAR_FLAGS) -o $@ tools/near.c -lm
 
 lint-c: ## Compile all C with every compiler present (gcc, clang), warnings being errors
 	@test -n "$(C_COMPILERS)" || { echo "lint-c needs gcc or clang"; exit 1; }

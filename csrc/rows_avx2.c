@@ -296,15 +296,15 @@ INLINE floats f_floor(floats v)
     return f_join(_mm256_floor_ps(v.a), _mm256_floor_ps(v.b));
 }
 
-INLINE __m256 raise_floats(__m256 v, __m256 shifted)
+INLINE __m256 raise_floats(__m256 v, __m256 n)
 {
-    const __m256i n = _mm256_slli_epi32(_mm256_castps_si256(shifted), 23);
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), n));
+    const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23); /* 0 of a NaN */
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(v), exponent));
 }
 
-INLINE floats f_raise(floats v, floats shifted)
+INLINE floats f_raise(floats v, floats n)
 {
-    return f_join(raise_floats(v.a, shifted.a), raise_floats(v.b, shifted.b));
+    return f_join(raise_floats(v.a, n.a), raise_floats(v.b, n.b));
 }
 
 INLINE int f_all_less(floats a, floats b)

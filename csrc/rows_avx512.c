@@ -221,10 +221,10 @@ INLINE floats f_floor(floats v)
     return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 }
 
-INLINE floats f_raise(floats v, floats shifted)
+INLINE floats f_raise(floats v, floats n)
 {
-    const __m512i n = _mm512_slli_epi32(_mm512_castps_si512(shifted), 23);
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), n));
+    const __m512i exponent = _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23); /* 0 of a NaN */
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(v), exponent));
 }
 
 INLINE int f_all_less(floats a, floats b)

@@ -42,7 +42,7 @@ class Engine:
 
     def forward(self, x, trace=None):
         """As a call; ``trace``, a dict, receives every intermediate tensor under timm's path and the step's name."""
-        x = check_pictures(self.config, x).astype(np.float32, copy=False)
+        x = np.ascontiguousarray(check_pictures(self.config, x), np.float32)
         logits = self.run_compiled(None, x) if trace is None else None
         return self.step_by_step(x, trace) if logits is None else logits
 

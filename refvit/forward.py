@@ -47,8 +47,8 @@ class Forward:
     def run(self, u8, x, images, level):
         """Logits of pictures, u8 uint8 [B, S, S, 3] or x float32 [B, C, S, S].  -> float32 [B, classes], status"""
         logits = np.empty((images, self.config.num_classes), np.float32)
-        pool = pool_of(threads())
-        size = lib.refvit_work_size(self.model, level, threads())
+        count = threads()  # asked once: another thread may set it meanwhile
+        pool, size = pool_of(count), lib.refvit_work_size(self.model, level, count)
         with pool.lock:
             work = pool.work_space(size)
             status = lib.refvit_forward(
@@ -191,7 +191,9 @@ class Pool:
 def pool_of(count):
     """The pool of so many threads; one run at a time holds its lock."""
     if count not in _pools:
-        _pools.setdefault(count, Pool(count))
+        pool = Pool(count)
+        if _pools.setdefault(count, pool) is not pool:  # another thread was faster
+            lib.refvit_pool_free(pool.handle)
     return _pools[count]
 
 

@@ -257,6 +257,7 @@ def gelu_codes(x, bits=8, backend=None):
     level, where = level_of(backend), "gelu_codes"
     bits, x = gate.integer(f"{where}: bits", bits, 2, 8), gate.array(f"{where}: x", x, np.float32, (None, None))
     if level == NUMPY:
+        _reject_nan(where, x)
         q, s, _ = quant.quantize_rows(_twin(where, exact.gelu, x), bits)
         return q, s
     (rows, k), room = x.shape, np.empty(x.shape[1], np.float32)

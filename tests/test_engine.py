@@ -218,6 +218,13 @@ def test_the_callers_rounding_mode_does_not_matter(attention):
         libm.fesetround(before)
 
 
+def test_pictures_may_lie_in_memory_in_any_way():
+    engine = packed("deit_tiny_patch16_224", NARROW_VIT, QuantConfig())
+    for dtype in (np.float32, np.float64):
+        x = pictures().astype(dtype).swapaxes(2, 3)
+        assert (engine(x) == engine(x.copy(order="C"))).all()
+
+
 def test_the_engine_keeps_its_own_copy():
     model = create_model("deit_tiny_patch16_224", **NARROW_VIT)
     engine = pack(model.with_quant(QuantConfig()))

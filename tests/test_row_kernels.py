@@ -173,6 +173,12 @@ def test_codes_of_probabilities(seed, rows, k):
 
 
 @needs_c
+@pytest.mark.parametrize("k", (1 << 17, (1 << 17) + 1))
+def test_codes_of_probabilities_of_the_longest_rows(k):
+    assert_same_bits(kernels.softmax_codes, np.float32([[12.0] + [0.0] * (k - 1), [0.0] * (k - 1) + [20.0]]))
+
+
+@needs_c
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds, code=st.integers(0, 125), ulps=st.integers(-30, 30))
 def test_codes_of_probabilities_at_the_ties(seed, code, ulps):
@@ -233,12 +239,12 @@ def test_nan_is_an_error(name, backend, place):
 
 
 @needs_c
-@pytest.mark.parametrize("name", ("exp", "erf", "gelu"))
+@pytest.mark.parametrize("name", ("exp", "erf", "gelu", "softmax", "gelu_codes", "softmax_codes"))
 @settings(max_examples=40, deadline=None)
 @given(sign=st.sampled_from((0, 1 << 31)), payload=st.integers(1, (1 << 23) - 1), place=st.integers(0, 36))
 def test_every_nan_is_an_error(name, sign, payload, place):
-    x = np.zeros(37, np.float32)
-    x.view(np.uint32)[place] = sign | 0x7F800000 | payload
+    x = np.ones((1, 37), np.float32)
+    x.view(np.uint32)[0, place] = sign | 0x7F800000 | payload
     assert_same_bits(getattr(kernels, name), x)
     with pytest.raises(BadInputError, match="NaN"):
         getattr(kernels, name)(x)

@@ -1,0 +1,75 @@
+"""Kernels compiled by gcc and clang, without and with optimization, on every backend, have the bits of NumPy.
+
+REFVIT_COMPILERS=all tries every level with both, as `make compilers` does. A compiler that is absent is a reason to
+skip, unless REFVIT_REQUIRE names it ("gcc,clang").
+"""
+
+import itertools
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from refvit import kernels
+
+ROOT = Path(__file__).parents[1]
+LEVELS = {"gcc": ("-O0", "-O2", "-O3"), "clang": ("-O0", "-O2", "-O3")}
+if os.environ.get("REFVIT_COMPILERS") != "all":
+    LEVELS = {"gcc": ("-O0", "-O2"), "clang": ("-O0", "-O3")}
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a compiler with the options of gcc")
+
+
+def need(compiler):
+    if shutil.which(compiler) is None:
+        if compiler in os.environ.get("REFVIT_REQUIRE", "").split(","):
+            pytest.fail(f"REFVIT_REQUIRE asks for {compiler}, which is not installed")
+        pytest.skip(f"needs {compiler}")
+
+
+def build(compiler, level, folder):
+    """The extension as setup.py builds it, but for compiler and level.  -> its path"""
+    builder = runpy.run_path(str(ROOT / "csrc" / "build_kernels.py"))
+    flags = [level if flag == "-O3" else flag for flag in builder["FLAGS"]]
+    assert level in flags
+    flags += ["-fPIC", *(f"-I{path}" for path in (ROOT / "csrc", sysconfig.get_paths()["include"]))]
+    builder["ffibuilder"].emit_c_code(str(folder / "wrapper.c"))
+
+    def compiled(source):
+        output = folder / f"{source.stem}.o"
+        subprocess.run([compiler, *flags, "-c", "-o", output, source], check=True)
+        return output
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compiled, [folder / "wrapper.c", *(ROOT / "csrc").glob("*.c")]))
+    extension = folder / "_kernels.so"
+    subprocess.run([compiler, "-shared", "-o", extension, *objects, "-lm", "-lpthread"], check=True)
+    return extension
+
+
+def fingerprints(*arguments):
+    """{(backend, threads): SHA-256}"""
+    command = [sys.executable, "-m", "tests.fingerprint", *map(str, arguments)]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return {tuple(line.split()[:2]): line.split()[2] for line in process.stdout.splitlines()}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return fingerprints("numpy")["numpy", "1"]
+
+
+@pytest.mark.parametrize("compiler, level", [(compiler, level) for compiler in LEVELS for level in LEVELS[compiler]])
+def test_compiler_and_level_do_not_matter(tmp_path, expected, compiler, level):
+    need(compiler)
+    found = fingerprints("--kernels", build(compiler, level, tmp_path))
+    usable = kernels.backends()[:-1] or ["portable"]  # the installed kernels may be missing
+    assert set(found) >= set(itertools.product(usable, ("1", "3")))
+    assert found == dict.fromkeys(found, expected)
