@@ -8,11 +8,10 @@ from .files import read_bytes
 from .report import chart_row, page
 
 COLOURS = {"refvit": charts.SERIES[0], "openvino": charts.SERIES[1], "onnxruntime": charts.SERIES[2]}
-BACKENDS = dict(zip(("avx512", "avx2", "portable", "numpy"), charts.SERIES))
 OTHER = charts.SERIES[3]
 EXPLAINED = (
     "A multiplication and an addition are two operations. Each dot is the shape of one product, the line goes through "
-    "the fastest ones, the squares left of 8 bits are products of 8-bit weights."
+    "the fastest ones. Dot products do not depend on the bits."
 )
 
 
@@ -35,7 +34,7 @@ def machine_section(found):
     """What was measured on, and what to know of the numbers."""
     machine = found["machine"]
     amx = {True: "with AMX", False: "without AMX", None: "AMX unknown"}[machine["amx"]]
-    lines = [f"{machine['cpu']}, {machine['cores']} cores, {amx}: {' '.join(machine['features'])}."]
+    lines = [f"{machine['cpu']}, cores: {machine['cores']}, {amx}: {' '.join(machine['features'])}."]
     lines.append(f"Python {machine['python']}, NumPy {machine['numpy']}, {found['rounds']} rounds.")
     if machine["environment"]:
         lines.append("Environment: " + ", ".join(f"{k}={v}" for k, v in machine["environment"].items()) + ".")
@@ -91,31 +90,32 @@ def span(row, name):
 
 
 def kernels_section(kernels, limits):
-    """A roofline for one row and for many, and all numbers of the best backend."""
+    """A roofline of each backend, for one row and for many, and all numbers."""
     parts = []
-    for threads in dict.fromkeys(row["threads"] for row in kernels):
-        for title, single in (("Many rows", False), ("One row", True)):
-            rows = [r for r in kernels if r["threads"] == threads and (r["m"] == 1) == single]
+    for threads, backend in dict.fromkeys((row["threads"], row["backend"]) for row in kernels):
+        for title, single in (("many rows", False), ("one row", True)):
+            rows = [r for r in kernels if (r["threads"], r["backend"], r["m"] == 1) == (threads, backend, single)]
             if rows:
-                parts.append(charts.roofline(f"{title}, threads: {threads}", series(rows), limit_lines(limits)))
+                heading = f"{backend}, {title}, threads: {threads}"
+                parts.append(charts.roofline(heading, series(rows), limit_lines(limits, backend)))
     return f"<p>{EXPLAINED}</p>{chart_row(parts)}{kernel_table(kernels)}"
 
 
 def series(rows):
-    """What ``charts.roofline`` draws: backend (and family) -> colour, ternary products by bits, int8 products."""
+    """What ``charts.roofline`` draws: kind of product -> GOP/s by bits."""
     found = {}
     for row in rows:
-        name = row["backend"] if row["family"] is None else f"{row['backend']} {row['family']}"
-        _, points, int8 = found.setdefault(name, (BACKENDS.get(row["backend"], OTHER), {}, []))
-        (points.setdefault(row["bits"], []) if row["product"] == "ternary" else int8).append(row["gops"])
+        name = "8-bit weights" if row["product"] == "int8" else row["family"] or "ternary"
+        bits = row["bits"] if row["product"] == "ternary" and row["family"] != "dot" else None
+        found.setdefault(name, {}).setdefault(bits, []).append(row["gops"])
     return found
 
 
-def limit_lines(limits):
-    """The measured limits: popcounts work bit by bit, dot products do not."""
-    best = {row["family"]: row["gops"] for row in reversed(limits)}  # the best backend comes first
-    lines = [("limit of popcounts", lambda bits: best["popcount"] / bits)] if "popcount" in best else []
-    return lines + ([("limit of dot products", lambda bits: best["dot"])] if "dot" in best else [])
+def limit_lines(limits, backend):
+    """The measured limits of a backend: popcounts work bit by bit, dot products do not."""
+    gops = {row["family"]: row["gops"] for row in limits if row["backend"] == backend}
+    lines = [("limit of popcounts", lambda bits: gops["popcount"] / bits)] if "popcount" in gops else []
+    return lines + ([("limit of dot products", lambda bits: gops["dot"])] if "dot" in gops else [])
 
 
 def kernel_table(kernels):

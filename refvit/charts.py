@@ -131,22 +131,22 @@ def bars(title, rows, unit):
 def roofline(title, series, limits):
     """GOP/s over bits of activations, both logarithmic: fewer bits to the right.
 
-    series  dict: label -> (colour, {bits: [GOP/s of each product]}, [GOP/s of each int8 product])
+    series  dict: label -> {bits, or None where they do not matter: [GOP/s of each product]}
     limits  list of (label, function: bits -> GOP/s), drawn dashed
     """
-    values = [v for _, points, int8 in series.values() for vs in (*points.values(), int8) for v in vs]
+    values = [v for points in series.values() for vs in points.values() for v in vs]
     values += [limit(b) for _, limit in limits for b in (8, 1)]
     body, x, y = log_axes(min(values), max(values))
     for label, limit in limits:
         path = f"M{x(8):.1f} {y(limit(8)):.1f}L{x(1):.1f} {y(limit(1)):.1f}"
         body += f'<path class="mark" stroke="currentColor" d="{path}"/>' + text(x(1) - 4, y(limit(1)) - 5, label, "end")
-    for i, (label, (colour, points, int8)) in enumerate(series.items()):
-        aside = 5 * i  # or the dots of one backend would hide those of another
-        best = " ".join(f"{x(b) + aside:.1f},{y(max(vs)):.1f}" for b, vs in sorted(points.items()))
+    for i, (label, points) in enumerate(series.items()):
+        colour, aside = SERIES[i % len(SERIES)], 5 * i  # or the dots of one would hide those of another
+        every = {b: vs for bits, vs in points.items() for b in ((8, 1) if bits is None else (bits,))}
+        best = " ".join(f"{x(b):.1f},{y(max(vs)):.1f}" for b, vs in sorted(every.items()))
         body += f'<polyline points="{best}" stroke="{colour}" fill="none" stroke-width="1.6"/>'
-        body += "".join(dot(x(b) + aside, y(v), colour) for b, vs in points.items() for v in vs)
-        body += "".join(rect(x(8) - 9 - aside, y(v) - 2, 4, 4, colour) for v in int8)
-        body += f'<g style="fill:{colour}">{text(LEFT + 90 * i, HEIGHT + 12, label, "start")}</g>'
+        body += "".join(dot(x(b or 8) + aside, y(v), colour) for b, vs in points.items() for v in vs)
+        body += f'<g style="fill:{colour}">{text(LEFT + 120 * i, HEIGHT + 12, label, "start")}</g>'
     return svg(title, body, height=HEIGHT + 20)
 
 

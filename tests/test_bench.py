@@ -236,7 +236,7 @@ def test_report_of_a_benchmark(run, model, peers, tmp_path):
     assert code == 0 and json.loads(out)["bytes"] == page.stat().st_size, err
     text = page.read_text()
     seen = Balance(text).seen
-    assert seen.count("svg") == 1 + 2
+    assert seen.count("svg") == 1 + 2 * len({row["backend"] for row in result["kernels"]})
     for family, name in (("popcount", "limit of popcounts"), ("dot", "limit of dot products")):
         assert (name in text) == any(row["family"] == family for row in result["limits"])
     assert "fast &lt;CPU&gt;" in text and "good fp32" in text and "broken int8 is left out" in text
