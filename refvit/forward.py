@@ -12,7 +12,7 @@ import numpy as np
 from .backend import NUMPY, ffi, level_of, lib, pointer
 from .errors import UsageError
 from .gate import contiguous
-from .preprocess import normalise
+from .preprocess import pixel_values
 from .threads import threads
 from .window import bias_forward, shift_mask, to_windows
 
@@ -160,12 +160,6 @@ class Forward:
         value = pointer(array)
         self.keep.append(value)
         return value
-
-
-def pixel_values(preprocess):
-    """What each value of a pixel becomes in each channel (N12).  -> float32 [3, 256]"""
-    ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1).reshape(1, 256, 1, 3)
-    return normalise(ramp, preprocess).reshape(3, 256)
 
 
 class Pool:

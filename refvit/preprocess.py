@@ -49,7 +49,7 @@ class PreprocessConfig:
             raise UsageError("preprocess", "resize", f"an integer in {self.img_size}..{MAX_EDGE}", repr(self.resize))
         for field in ("mean", "std"):
             object.__setattr__(self, field, _channels(field, getattr(self, field)))
-        if not np.isfinite(_table(self)).all():
+        if not np.isfinite(pixel_values(self)).all():
             raise UsageError("preprocess", "std", "numbers that keep (pixel - mean) / std finite", self.std)
 
     def to_dict(self):
@@ -128,15 +128,20 @@ def normalise(u8, cfg):
 
     uint8 (H, W, 3) or (B, H, W, 3) RGB -> float32 (1 or B, 3, H, W). Raises BadInputError for another array.
     """
+    u8 = check_pixels(u8)
+    return np.stack([values[u8[..., i]] for i, values in enumerate(pixel_values(cfg))], axis=1)
+
+
+def check_pixels(u8):
+    """``u8`` as (B, H, W, 3). Raises BadInputError unless it is uint8 (H, W, 3) or (B, H, W, 3)."""
     if not isinstance(u8, np.ndarray) or u8.dtype != np.uint8 or u8.ndim not in (3, 4) or u8.shape[-1] != 3:
         got = f"{u8.dtype} {u8.shape}" if isinstance(u8, np.ndarray) else type(u8).__name__
         raise BadInputError("normalise", "pixels", "uint8 (B, H, W, 3) or (H, W, 3)", got)
-    u8 = u8.reshape(-1, *u8.shape[-3:])
-    return np.stack([values[u8[..., i]] for i, values in enumerate(_table(cfg))], axis=1)
+    return u8.reshape(-1, *u8.shape[-3:])
 
 
-def _table(cfg):
-    """The 256 values of each channel: float32 (3, 256)."""
+def pixel_values(cfg):
+    """What each value of a pixel becomes in each channel (N12).  -> float32 (3, 256)"""
     levels = np.arange(256, dtype=f32) / f32(255)
     with np.errstate(all="ignore"):  # a std that is too small is refused by the configuration
         mean, std = (np.array(values, dtype=f32)[:, None] for values in (cfg.mean, cfg.std))
