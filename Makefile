@@ -32,7 +32,7 @@ demo: setup ## Run the main job; WEIGHTS=file IMAGES="folder picture ..." classi
 test: setup ## Run the tests
 	$(VENV)/bin/python -m pytest -q -rs tests
 
-compilers: setup ## Hold the kernels of gcc and clang at -O0, -O2, -O3 to the bits of NumPy
+compilers: setup ## Hold the kernels of gcc and clang at -O0, -O2, -O3 to the bits of NumPy, look for data races
 	REFVIT_COMPILERS=all REFVIT_REQUIRE=gcc,clang $(VENV)/bin/python -m pytest -q -rs tests/test_compilers.py
 
 exhaustive: build/exhaustive build/near_avx512 build/near_avx2 ## Hold exp, erf and the bounds of codes on all 2^32 inputs (minutes)

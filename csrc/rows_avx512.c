@@ -218,7 +218,7 @@ INLINE floats f_fma(floats a, floats b, floats c)
 
 INLINE floats f_floor(floats v)
 {
-    return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    return _mm512_floor_ps(v);
 }
 
 INLINE floats f_raise(floats v, floats n)

@@ -1,7 +1,7 @@
 """Kernels compiled by gcc and clang, without and with optimization, on every backend, have the bits of NumPy.
 
-REFVIT_COMPILERS=all tries every level with both, as `make compilers` does. A compiler that is absent is a reason to
-skip, unless REFVIT_REQUIRE names it ("gcc,clang").
+REFVIT_COMPILERS=all tries every level with both and looks for data races, as `make compilers` does. A compiler that is
+absent is a reason to skip, unless REFVIT_REQUIRE names it ("gcc,clang").
 """
 
 import itertools
@@ -19,9 +19,18 @@ import pytest
 from refvit import kernels
 
 ROOT = Path(__file__).parents[1]
-LEVELS = {"gcc": ("-O0", "-O2", "-O3"), "clang": ("-O0", "-O2", "-O3")}
-if os.environ.get("REFVIT_COMPILERS") != "all":
-    LEVELS = {"gcc": ("-O0", "-O2"), "clang": ("-O0", "-O3")}
+ALL = os.environ.get("REFVIT_COMPILERS") == "all"
+LEVELS = {"gcc": ("-O0", "-O2"), "clang": ("-O0", "-O3")}
+if ALL:
+    LEVELS = dict.fromkeys(LEVELS, ("-O0", "-O2", "-O3"))
+PYTEST_ON_KERNELS = """
+import sys
+from tests.fingerprint import load_kernels
+load_kernels(sys.argv[1])
+import pytest
+sys.exit(pytest.main(sys.argv[2:]))
+"""
+RACES = ["-q", "tests/test_concurrency.py", "tests/test_engine.py", "-k", "concurrency or in_c_has"]
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a compiler with the options of gcc")
 
@@ -33,12 +42,12 @@ def need(compiler):
         pytest.skip(f"needs {compiler}")
 
 
-def build(compiler, level, folder):
-    """The extension as setup.py builds it, but for compiler and level.  -> its path"""
+def build(compiler, level, folder, *more):
+    """The extension as setup.py builds it, but for compiler, level and ``more`` options.  -> its path"""
     builder = runpy.run_path(str(ROOT / "csrc" / "build_kernels.py"))
     flags = [level if flag == "-O3" else flag for flag in builder["FLAGS"]]
     assert level in flags
-    flags += ["-fPIC", *(f"-I{path}" for path in (ROOT / "csrc", sysconfig.get_paths()["include"]))]
+    flags += [*more, "-fPIC", *(f"-I{path}" for path in (ROOT / "csrc", sysconfig.get_paths()["include"]))]
     builder["ffibuilder"].emit_c_code(str(folder / "wrapper.c"))
 
     def compiled(source):
@@ -49,7 +58,7 @@ def build(compiler, level, folder):
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compiled, [folder / "wrapper.c", *(ROOT / "csrc").glob("*.c")]))
     extension = folder / "_kernels.so"
-    subprocess.run([compiler, "-shared", "-o", extension, *objects, "-lm", "-lpthread"], check=True)
+    subprocess.run([compiler, *more, "-shared", "-o", extension, *objects, "-lm", "-lpthread"], check=True)
     return extension
 
 
@@ -73,3 +82,17 @@ def test_compiler_and_level_do_not_matter(tmp_path, expected, compiler, level):
     usable = kernels.backends()[:-1] or ["portable"]  # the installed kernels may be missing
     assert set(found) >= set(itertools.product(usable, ("1", "3")))
     assert found == dict.fromkeys(found, expected)
+
+
+@pytest.mark.skipif(not ALL, reason="takes long: make compilers")
+def test_threads_do_not_race(tmp_path):
+    """ThreadSanitizer watches runs of every backend on 1 to 3 threads, and several callers at once."""
+    need("gcc")
+    found = subprocess.run(["gcc", "-print-file-name=libtsan.so"], capture_output=True, text=True).stdout.strip()
+    environment = os.environ | {"LD_PRELOAD": found, "TSAN_OPTIONS": "exitcode=66"}
+    if subprocess.run([sys.executable, "-c", "pass"], env=environment, capture_output=True).returncode:
+        pytest.skip("ThreadSanitizer does not run here")
+    extension = build("gcc", "-O2", tmp_path, "-g", "-fsanitize=thread")
+    command = [sys.executable, "-c", PYTEST_ON_KERNELS, extension, *RACES]
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0 and " passed" in process.stdout, process.stdout + process.stderr
