@@ -141,6 +141,10 @@ def swapped_bytes(weight):
     return padded.reshape(n, -1, 8, 8)[:, :, ::-1].reshape(n, -1)[:, :k]
 
 
+def written_transposed(weight):
+    return np.ascontiguousarray(weight.T).reshape(weight.shape)
+
+
 def transposed(weight):
     return np.ascontiguousarray(weight.reshape(weight.shape[::-1]).T)
 

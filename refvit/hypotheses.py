@@ -88,6 +88,7 @@ PRODUCTS = [
     Hypothesis("bytes_swapped", "words are read with the wrong byte order", {"product": slips.product_with(bugs.swapped_bytes)}),
     Hypothesis("inputs_reversed", "the inputs of a row are in reversed order", {"product": slips.product_with(lambda w: w[:, ::-1])}),
     Hypothesis("transposed", "the matrix [N, K] is read as [K, N]", {"product": slips.product_with(bugs.transposed)}),
+    Hypothesis("written_transposed", "the matrix was written as [K, N]", {"product": slips.product_with(bugs.written_transposed)}),
     Hypothesis("tail_missing", "inputs after the last whole word of 64 are left out", {"product": slips.product_with(bugs.without_tail)}),
     Hypothesis("rows_at_bytes", "a base-3 stream is read as if each row began at a whole byte", {"product": slips.product_with(bugs.padded_stream)}),
     Hypothesis("unsigned_codes", "input codes are read as unsigned", {"product": slips.unsigned_product}),
