@@ -191,7 +191,7 @@ def add_preprocess(verbs):
     verb = add_verb(verbs, "preprocess", commands.preprocess, about, example)
     add_model(verb)
     verb.add_argument("pictures", nargs="+", metavar="PICTURE")
-    add_output(verb, ".png (one picture), or .safetensors: pixels U8 [B, H, W, 3] and x F32 [B, 3, H, W]")
+    add_output(verb, ".png or .npy (one picture: uint8 [H, W, 3]), or .safetensors: pixels U8 [B, H, W, 3] and x F32 [B, 3, H, W]")
 
 
 def add_backends(verbs):

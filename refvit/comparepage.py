@@ -8,10 +8,9 @@ from . import charts
 from .benchreport import table
 from .operations import WORDS
 from .report import chart_row, page
-from .verdict import as_text, size_of
+from .verdict import cause_lines, count_lines, first_lines, size_of, teacher_lines
 
 COLOURS = {"equal": charts.SERIES[2], "wrong by inheritance": charts.SERIES[0], "wrong": charts.SERIES[1]}
-HEIGHT = charts.HEIGHT
 
 
 def compare_page(result):
@@ -26,57 +25,99 @@ def compare_page(result):
 
 
 def verdict(result):
-    lines = "".join(f"<li>{escape(line.strip())}</li>" for line in as_text(result)[:-1])
+    lines = [*first_lines(result), *count_lines(result)]
+    if result["teacher"]:
+        lines += [teacher_lines(result["teacher"])[0], *cause_lines(result)]
+    items = "".join(f"<li>{escape(line.strip())}</li>" for line in lines)
     files = f"<p>REF {escape(result['reference'])}, OTHER {escape(result['other'])}</p>"
     headline = "Everything in REF was checked and is equal." if result["equal"] else "Not equal."
-    return f"<p><strong>{headline}</strong></p>{files}<ul>{lines}</ul>"
+    return f"<p><strong>{headline}</strong></p>{files}<ul>{items}</ul>"
 
 
 def drift(result):
-    """A chart of codes and accumulators, one of floats."""
-    states = state_of(result)
-    codes = [(i, 100 * r["share"], states[r["name"]]) for i, r in drawn(result, "step")]
-    floats = [(i, float(np.log2(1 + (r["worst"] or 0))), states[r["name"]]) for i, r in drawn(result, "ulp")]
-    count = len(result["tensors"])
-    titles = ("Share of integers changed in each tensor", "Worst error in each float tensor")
-    parts = [dots(titles[0], codes, count, "%"), dots(titles[1], floats, count, "log2(1 + ulp)")]
-    legend = ", ".join(f'<span style="color:{colour}">●</span> {name}' for name, colour in COLOURS.items())
-    note = "" if result["teacher"] else " Without a model, what differs counts as wrong."
-    return f"<p>Each dot is a tensor of REF, from the input to the logits: {legend}.{note}</p>{chart_row(parts)}"
+    """Charts of integers, of floats, and of what each operation adds by itself."""
+    states, wrong = state_of(result), result["teacher"]["wrong"] if result["teacher"] else ()
+    places = {row["name"]: i for i, row in enumerate(result["tensors"])}
+    shares = [(r["name"], 100 * r["share"], states[r["name"]]) for r in drawn(result, "step")]
+    ulps = [(r["name"], doublings(r), states[r["name"]]) for r in drawn(result, "ulp")]
+    own = [(r["name"], doublings(r), "wrong") for r in wrong if r["unit"] == "ulp" and r["name"] in places]
+    parts = [
+        dots("Integers changed in each tensor", shares, places, "% of the values"),
+        dots("Worst error in each float tensor", ulps, places, "log2(1 + ulp)"),
+    ]
+    if result["teacher"]:
+        parts.append(dots("Worst error that a float operation adds itself", own, places, "log2(1 + ulp)"))
+    legend = ", ".join(f'<span style="color:{colour}">\u25cf</span> {name}' for name, colour in COLOURS.items())
+    note = "" if result["teacher"] else " Without a model, all that differs counts as wrong."
+    return f"<p>Each dot is a tensor, from the input to the logits: {legend}.{note}</p>{chart_row(parts)}"
+
+
+def doublings(row):
+    return float(np.log2(1 + (row["worst"] or 0)))
 
 
 def drawn(result, unit):
-    """(place in order, row) of the tensors that were compared, integers ("step") or floats ("ulp")."""
+    """Rows of the tensors that were compared, integers ("step") or floats ("ulp")."""
     integers = ("codes", "prob_codes", "product", "zero_point", "picture")
-    for i, row in enumerate(result["tensors"]):
+    for row in result["tensors"]:
         if row["state"] != "missing" and row["share"] is not None and (row["kind"] in integers) == (unit == "step"):
-            yield i, row
+            yield row
 
 
 def state_of(result):
-    """Name -> one of COLOURS."""
+    """Name -> one of COLOURS, for what was compared."""
     inherited = set(result["teacher"]["inherited"]) if result["teacher"] else set()
     named = {r["name"]: "equal" if r["state"] == "equal" else "wrong" for r in result["tensors"]}
     return named | {name: "wrong by inheritance" for name in inherited}
 
 
-def dots(title, points, count, y_label):
-    """points: list of (place, value, state)"""
+def dots(title, points, places, y_label):
+    """points: list of (name, value, state); places: name -> place in order"""
     top = max([value for _, value, _ in points], default=0) or 1
-    body, x, y = charts.axes((0, max(count - 1, 1)), (0, top), "tensor in order of execution", y_label)
-    for state, colour in COLOURS.items():
-        body += "".join(charts.dot(x(i), y(v), colour) for i, v, s in points if s == state)
+    x = charts.scale(0, max(len(places) - 1, 1), charts.LEFT + 4, charts.WIDTH - 16)
+    y = charts.scale(0, top, charts.HEIGHT - charts.BOTTOM, charts.TOP)
+    body = frame(y, top, y_label) + marks(places, x)
+    for name, value, state in sorted(points, key=lambda point: list(COLOURS).index(point[2])):
+        circle = charts.dot(x(places[name]), y(value), COLOURS[state])
+        body += f"<g>{circle}<title>{escape(f'{name}: {value:.3g}')}</title></g>"
     return charts.svg(title, body)
 
 
+def frame(y, top, y_label):
+    """Axes, and ticks of the values."""
+    bottom = charts.HEIGHT - charts.BOTTOM
+    parts = [f'<path class="axis" d="M{charts.LEFT} {charts.TOP}V{bottom}H{charts.WIDTH - 12}"/>']
+    parts += [charts.text(charts.LEFT - 5, y(t) + 4, f"{t:g}", "end") for t in charts.ticks(0, top)]
+    parts.append(charts.text((charts.LEFT + charts.WIDTH) / 2, charts.HEIGHT - 6, "block"))
+    parts.append(f'<g transform="translate(12 {charts.HEIGHT / 2}) rotate(-90)">{charts.text(0, 0, y_label)}</g>')
+    return "".join(parts)
+
+
+def marks(places, x):
+    """Where blocks begin; at most twelve of them are named."""
+    starts = {}
+    for name, place in places.items():
+        numbers = [part for part in name.split(".") if part.isdigit()]
+        if numbers and "blocks." in name:
+            starts.setdefault(".".join(numbers[:2] if name.startswith("layers") else numbers[:1]), place)
+    bottom, step = charts.HEIGHT - charts.BOTTOM, -(-len(starts) // 12) or 1
+    lines = "".join(f"M{x(place):.1f} {bottom}v4" for place in starts.values())
+    labels = (charts.text(x(place), bottom + 15, label) for label, place in list(starts.items())[::step])
+    return f'<path class="axis" d="{lines}"/>{"".join(labels)}'
+
+
 def cause_table(causes):
-    rows = [(c["name"], f"{100 * c['reproduces']:.4g} %", c["operations"], c["operation"], c["about"]) for c in causes]
-    return table(("mistake", "values it gives", "operations it gives", "first at", "what it is"), rows)
+    rows = [(f"{c['name']}: {c['about']}", c["operations"], c["explains"], percent(c["reproduces"]), c["operation"]) for c in causes]
+    return table(("mistake", "operations it gives", "of them new", "values it gives", "first at"), rows)
+
+
+def percent(share):
+    return f"{100 * share:.4g} %"
 
 
 def wrong_table(wrong):
-    rows = [(r["name"], WORDS[r["kind"]], size_of(r), r["cause"] or "unknown") for r in wrong]
-    return table(("tensor", "operation", "error", "cause"), rows)
+    rows = [(r["name"], r["cause"] or "unknown", WORDS[r["kind"]], size_of(r)) for r in wrong]
+    return table(("tensor", "cause", "operation", "error"), rows)
 
 
 def layer_table(result):
@@ -90,8 +131,9 @@ def layer_table(result):
         ulps = [r["worst"] for r in rows if r["unit"] == "ulp"]
         equal = sum(r["state"] == "equal" for r in rows)
         missing = sum(r["state"] == "missing" for r in rows)
-        wrong = ", ".join(r["name"][len(name) + 1 :] or "itself" for r in rows if states[r["name"]] == "wrong" and r["state"] != "missing")
-        cells.append((name, f"{equal} of {len(rows)}", missing, f"{100 * max(shares, default=0):.3g} %", max(ulps, default=0), wrong))
+        wrong = [r["name"][len(name) + 1 :] or "itself" for r in rows if states[r["name"]] == "wrong" and r["state"] != "missing"]
+        worst = percent(max(shares, default=0)), max(ulps, default=0)
+        cells.append((name, f"{equal} of {len(rows)}", missing, *worst, ", ".join(wrong)))
     return table(("layer", "equal", "missing", "integers changed", "worst ulp", "wrong"), cells)
 
 

@@ -1,5 +1,6 @@
 """How two tensors differ: bit for bit, and by how much. Floats are measured in ulp, integers in steps."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,4 +68,6 @@ def bits_of(x):
 
 def hexadecimal(value):
     """A number's exact text: floats as C99 writes them, integers in decimal."""
-    return float(value).hex() if np.asarray(value).dtype.kind == "f" else str(int(value))
+    if np.asarray(value).dtype.kind != "f":
+        return str(int(value))
+    return re.sub(r"\.?0+p", "p", float(value).hex())

@@ -10,6 +10,7 @@ LISTED = 12  # names in a line of text; JSON has all
 def as_json(found, reference, other, out=None):
     """The object that --json prints; README lists its keys."""
     counts = {"in_reference": len(found.rows), **{state: len(found.of(state)) for state in (EQUAL, DIFFERS, MISSING)}}
+    rows = causes_json(found)
     not_checked = counts[MISSING] + len(found.foreign.extra) + found.left_out
     return {
         "equal": found.equal, "reference": str(reference), "other": str(other), "out": out,
@@ -19,8 +20,8 @@ def as_json(found, reference, other, out=None):
         "extra": found.foreign.extra,
         "converted": [{"name": name, "dtype": dtype} for name, dtype in found.foreign.converted.items()],
         "tensors": [{"name": r.name, "kind": r.kind, "state": r.state, **numbers(r.what)} for r in found.rows],
-        "teacher": teacher_json(found),
-        "causes": causes_json(found),
+        "teacher": teacher_json(found, rows),
+        "causes": rows,
     }  # fmt: skip
 
 
@@ -64,32 +65,43 @@ def decimal(value):
     return str(value.item())
 
 
-def teacher_json(found):
-    """What was judged by itself, or null without a model."""
+def teacher_json(found, rows):
+    """What was judged by itself, or null without a model.  rows: of ``causes_json``"""
     if found.verdicts is None:
         return None
+    names = [row["name"] for row in rows]
     wrong = [
-        {"name": v.name, "kind": v.kind, **numbers(v.what), "cause": exact_cause(v)} for v in found.judged(WRONG)
+        {"name": v.name, "kind": v.kind, **numbers(v.what), "cause": min(exact_names(v), key=names.index, default=None)}
+        for v in found.judged(WRONG)
     ]
     counts = {state: len(found.judged(state)) for state in (RIGHT, UNJUDGED)}
     return {"judged": len(found.verdicts) - counts[UNJUDGED], **counts, "wrong": wrong,
             "inherited": [v.name for v in found.judged(INHERITED)]}  # fmt: skip
 
 
-def exact_cause(verdict):
-    """Name of the first hypothesis that gives every value, or null."""
-    return next((cause.name for cause in verdict.causes if cause.reproduces == 1), None)
+def exact_names(verdict):
+    """The hypotheses that give every value of an operation."""
+    return [cause.name for cause in verdict.causes if cause.reproduces == 1]
 
 
 def causes_json(found):
-    """Every hypothesis that fitted or came near: where first, its share there, how many operations it reproduces."""
-    rows = {}
+    """Every hypothesis that fitted or came near: where first, its share there, how many operations it gives exactly.
+
+    ``explains`` counts those of them that no row before it gives: rows with none are not needed.
+    """
+    rows, left = {}, {}
     for verdict in found.judged(WRONG):
         for cause in verdict.causes:
             row = {"name": cause.name, "about": cause.about, "operation": verdict.name, "reproduces": cause.reproduces}
-            row = rows.setdefault(cause.name, row | {"operations": 0})
-            row["operations"] += cause.reproduces == 1
-    return sorted(rows.values(), key=lambda row: -row["operations"])
+            rows.setdefault(cause.name, row)
+            left.setdefault(cause.name, set()).update({verdict.name} if cause.reproduces == 1 else ())
+    counts, ordered = {name: len(names) for name, names in left.items()}, []
+    while left:  # the one that explains most of the rest comes next
+        name = max(left, key=lambda n: (len(left[n]), counts[n], rows[n]["reproduces"]))
+        explained = left.pop(name)
+        ordered.append(rows[name] | {"operations": counts[name], "explains": len(explained)})
+        left = {n: names - explained for n, names in left.items()}
+    return ordered
 
 
 def as_text(result):
@@ -161,17 +173,18 @@ def teacher_lines(teacher):
 
 
 def cause_lines(result):
-    """Hypotheses that reproduce operations, else the nearest ones."""
-    wrong = result["teacher"]["wrong"]
-    if not wrong:
-        return []
-    exact = [row for row in result["causes"] if row["operations"]]
+    """Hypotheses that give operations exactly, those that are not needed in one line; else the nearest ones."""
+    wrong, causes = result["teacher"]["wrong"], result["causes"]
     lines = [
         f"likely cause: {row['name']}: {row['about']}; gives every value of {row['operations']} of {len(wrong)} wrong operations"
-        for row in exact
-    ]
-    if wrong[0]["cause"] is None:
-        lines.append(f"no known mistake gives all values of {wrong[0]['name']}")
-        near = [row for row in result["causes"] if not row["operations"]]
+        for row in causes if row["explains"]
+    ]  # fmt: skip
+    also = [f"{row['name']} ({row['operations']})" for row in causes if row["operations"] and not row["explains"]]
+    if also:
+        lines.append(f"the same operations are given, as far as the number goes, by {', '.join(also)}")
+    unknown = [row["name"] for row in wrong if row["cause"] is None]
+    if unknown:
+        lines.append(f"no known mistake gives all values of {listed(unknown)}")
+        near = [row for row in causes if not row["operations"]]
         lines += [f"  near: {row['name']} at {row['operation']}: {100 * row['reproduces']:.4g} % of the values" for row in near]
     return lines
