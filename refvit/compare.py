@@ -34,7 +34,12 @@ class Row:
 
 @dataclass
 class Verdict:
-    """An operation judged by itself; ``before`` is the first wrong code's value before rounding."""
+    """An operation judged by itself.
+
+    before          the first wrong code's value before rounding
+    missing_inputs  tensors it was computed from that OTHER does not hold: ours stood for them, so that what makes them
+                    in OTHER may be wrong instead
+    """
 
     name: str
     kind: str
@@ -42,6 +47,7 @@ class Verdict:
     what: object = None
     before: object = None
     causes: list = field(default_factory=list)
+    missing_inputs: list = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -84,11 +90,11 @@ def row_of(name, kind, ref, foreign):
 
 
 class Bench:
-    """Judges every operation of a model by what OTHER holds. Where it holds nothing usable, ours goes on."""
+    """Judges every operation of a model by what OTHER holds. Where it holds nothing usable, ours goes on instead."""
 
     def __init__(self, reference, foreign, engine, progress=None):
         self.reference, self.foreign, self.progress = reference.tensors, foreign, progress
-        self.verdicts, self.fitted, self.searches = [], {}, {}
+        self.verdicts, self.fitted, self.searches, self.ours = [], {}, {}, set()
         judge(engine, self.pixels(engine.config), self.visit)
 
     def pixels(self, config):
@@ -100,13 +106,16 @@ class Bench:
         return found
 
     def visit(self, step):
-        own, got = step.value(), self.foreign.tensors.get(step.name)
-        verdict = self.verdict(step, own, got)
-        self.verdicts.append(verdict)
+        own = step.value()
+        self.foreign.late(step.name, own)
+        got = self.foreign.tensors.get(step.name)
+        self.verdicts.append(self.verdict(step, own, got))
         if self.progress is not None:
             self.progress.update(len(self.verdicts), step.name)
-        usable = got is not None and got.shape == own.shape and got.dtype == own.dtype
-        return got if usable and not (got.dtype.kind == "f" and np.isnan(got).any()) else own
+        usable = got is not None and got.dtype == own.dtype and not (got.dtype.kind == "f" and np.isnan(got).any())
+        if not usable and step.name != PIXELS:
+            self.ours.add(step.name)
+        return got if usable else own
 
     def verdict(self, step, own, got):
         header = self.foreign.headers.get(step.name)
@@ -123,7 +132,8 @@ class Bench:
         return Verdict(step.name, step.kind, INHERITED if inherits else RIGHT)
 
     def wrong(self, step, own, got, found):
-        return Verdict(step.name, step.kind, WRONG, found, value_before(step, found.index), self.search(step, own, got))
+        before, likely = value_before(step, found.index), self.search(step, own, got)
+        return Verdict(step.name, step.kind, WRONG, found, before, likely, [n for n in step.needs if n in self.ours])
 
     def search(self, step, own, got):
         """The likely causes: first what fitted this kind of operation before, then everything."""

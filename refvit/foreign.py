@@ -25,21 +25,34 @@ class Foreign:
     headers    dict: name -> Header (dtype, shape) of tensors of another shape, which are not compared
     converted  dict: name -> dtype it had, where REF's dtype holds the same values
     extra      names that REF does not have
+    path, read where it was read from; function: name, array of the expected dtype and shape -> array or Header
     """
 
     tensors: dict = field(default_factory=dict)
     headers: dict = field(default_factory=dict)
     converted: dict = field(default_factory=dict)
     extra: list = field(default_factory=list)
+    path: str = ""
+    read: object = None
+
+    def enter(self, name, ref):
+        """Read a tensor and take it over, as far as it is like ``ref``."""
+        take(self, f"{self.path}: {name}", name, self.read(name, ref), ref)
+
+    def late(self, name, ref):
+        """The same for one that REF leaves out, once it is known what it must be."""
+        if name in self.extra:
+            self.extra.remove(name)
+            self.enter(name, ref)
 
 
 def read_foreign(path, reference):
     """reference: dict: name -> array of REF.  -> Foreign. Raises BadInputError where nothing can be compared."""
     names, read = opened(path)
-    found = Foreign(extra=sorted(set(names) - set(reference)))
+    found = Foreign(extra=sorted(set(names) - set(reference)), path=path, read=read)
     for name in reference:
         if name in names:
-            take(found, f"{path}: {name}", name, read(name, reference[name]), reference[name])
+            found.enter(name, reference[name])
     if not found.tensors and not found.headers:
         raise BadInputError(path, "tensors", "names of REF, as " + next(iter(reference)), f"{len(names)} others")
     return found

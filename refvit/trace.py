@@ -32,13 +32,13 @@ class Trace:
 
 
 class Kept(dict):
-    """Receives the tensors of a pass and keeps those whose names fit one of the patterns; counts the others."""
+    """Receives the tensors of a pass, keeps the pixels and those whose names fit one of the patterns, counts the others."""
 
     def __init__(self, patterns=None, progress=None):
         self.patterns, self.progress, self.left_out, self.layers = patterns, progress, 0, 0
 
     def __setitem__(self, name, value):
-        if self.patterns is None or any(fnmatch.fnmatchcase(name, p) for p in self.patterns):
+        if self.patterns is None or name == PIXELS or any(fnmatch.fnmatchcase(name, p) for p in self.patterns):
             super().__setitem__(name, value)
         else:
             self.left_out += 1
@@ -58,7 +58,7 @@ def trace(engine, pixels, only=None, progress=None):
     kept = Kept(only, progress)
     kept[PIXELS] = pixels
     kept[LOGITS] = engine.step_by_step(normalise(pixels, engine.preprocess), kept)
-    if not kept:
+    if set(kept) == {PIXELS}:
         raise UsageError("trace", "--only", "a pattern that fits a tensor, as 'blocks.0.*'", " ".join(only))
     tensors = {name: kept[name] for name in in_order(kept)}
     return Trace(tensors, {**describe(engine), "order": list(tensors), "left_out": kept.left_out})

@@ -71,9 +71,10 @@ def teacher_json(found, rows):
         return None
     names = [row["name"] for row in rows]
     wrong = [
-        {"name": v.name, "kind": v.kind, **numbers(v.what), "cause": min(exact_names(v), key=names.index, default=None)}
+        {"name": v.name, "kind": v.kind, **numbers(v.what), "missing_inputs": v.missing_inputs,
+         "cause": min(exact_names(v), key=names.index, default=None)}
         for v in found.judged(WRONG)
-    ]
+    ]  # fmt: skip
     counts = {state: len(found.judged(state)) for state in (RIGHT, UNJUDGED)}
     return {"judged": len(found.verdicts) - counts[UNJUDGED], **counts, "wrong": wrong,
             "inherited": [v.name for v in found.judged(INHERITED)]}  # fmt: skip
@@ -165,6 +166,8 @@ def teacher_lines(teacher):
              f"themselves, {len(inherited)} wrong by inheritance; {teacher['unjudged']} not judged"]  # fmt: skip
     for row in wrong[:LISTED]:
         lines.append(f"  wrong: {row['name']}, {WORDS[row['kind']]}: {size_of(row)}; cause: {row['cause'] or 'unknown'}")
+        if row["missing_inputs"]:
+            lines.append(f"    or what leads to it, for OTHER lacks {', '.join(row['missing_inputs'])}")
     if len(wrong) > LISTED:
         lines.append(f"  and {len(wrong) - LISTED} more")
     if inherited:
