@@ -101,7 +101,9 @@ class Bench:
         """REF's, or where it has none OTHER's."""
         found = self.reference.get(PIXELS, self.foreign.tensors.get(PIXELS))
         if found is None:
-            raise BadInputError(PIXELS, "to judge each operation", "the picture in REF or OTHER", "none", "--no-teacher")
+            raise BadInputError(
+                PIXELS, "to judge each operation", "the picture in REF or OTHER", "none", "--no-teacher"
+            )
         check_pixels(config, found)
         return found
 

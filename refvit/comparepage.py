@@ -12,6 +12,8 @@ from .verdict import cause_lines, count_lines, first_lines, size_of, teacher_lin
 
 COLOURS = {"equal": charts.SERIES[2], "wrong by inheritance": charts.SERIES[0], "wrong": charts.SERIES[1]}
 
+STEPS = ("s_in", "zp_in", "q_in", "acc", "out", "act", "score", "prob", "q_prob", "context")
+
 
 def compare_page(result):
     """HTML text of the JSON object of a comparison."""
@@ -65,9 +67,9 @@ def drawn(result, unit):
 
 
 def state_of(result):
-    """Name -> one of COLOURS, for what was compared."""
+    """Name -> one of COLOURS, or "missing"."""
     inherited = set(result["teacher"]["inherited"]) if result["teacher"] else set()
-    named = {r["name"]: "equal" if r["state"] == "equal" else "wrong" for r in result["tensors"]}
+    named = {r["name"]: {"differs": "wrong"}.get(r["state"], r["state"]) for r in result["tensors"]}
     return named | {name: "wrong by inheritance" for name in inherited}
 
 
@@ -107,7 +109,9 @@ def marks(places, x):
 
 
 def cause_table(causes):
-    rows = [(f"{c['name']}: {c['about']}", c["operations"], c["explains"], percent(c["reproduces"]), c["operation"]) for c in causes]
+    columns = ("operations", "explains", "share", "operation")
+    rows = [c | {"share": percent(c["reproduces"])} for c in causes]
+    rows = [(f"{row['name']}: {row['about']}", *(row[column] for column in columns)) for row in rows]
     return table(("mistake", "operations it gives", "of them new", "values it gives", "first at"), rows)
 
 
@@ -131,7 +135,7 @@ def layer_table(result):
         ulps = [r["worst"] for r in rows if r["unit"] == "ulp"]
         equal = sum(r["state"] == "equal" for r in rows)
         missing = sum(r["state"] == "missing" for r in rows)
-        wrong = [r["name"][len(name) + 1 :] or "itself" for r in rows if states[r["name"]] == "wrong" and r["state"] != "missing"]
+        wrong = [r["name"][len(name) + 1 :] or "itself" for r in rows if states[r["name"]] == "wrong"]
         worst = percent(max(shares, default=0)), max(ulps, default=0)
         cells.append((name, f"{equal} of {len(rows)}", missing, *worst, ", ".join(wrong)))
     return table(("layer", "equal", "missing", "integers changed", "worst ulp", "wrong"), cells)
@@ -140,4 +144,4 @@ def layer_table(result):
 def layer_of(name):
     """A tensor's layer: its name without the step."""
     layer, _, step = name.rpartition(".")
-    return layer if step in ("s_in", "zp_in", "q_in", "acc", "out", "act", "score", "prob", "q_prob", "context") else name
+    return layer if step in STEPS else name

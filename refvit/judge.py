@@ -116,7 +116,11 @@ class Judge(IntegerPass):
             needs = self.skip_names + self.branch_names
         elif name.endswith("norm1"):
             self.skip, self.skip_names = x, self.latest
-        how = {"weight": self.params[f"{name}.weight"], "bias": self.params[f"{name}.bias"], "eps": self.config.norm_eps}
+        how = {
+            "weight": self.params[f"{name}.weight"],
+            "bias": self.params[f"{name}.bias"],
+            "eps": self.config.norm_eps,
+        }
         self.map = self.step(name, "layernorm", same, needs, variants, x=x, **how)
         return self.map, None
 

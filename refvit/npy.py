@@ -12,7 +12,16 @@ from .files import file_size, open_input
 
 HEADER_MAX = 10_000  # characters, NumPy's own limit for headers that are not trusted
 KINDS = "iuf"  # integers and floats
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError, OSError, KeyError)
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+    KeyError,
+)
 
 
 def read_npy(path, elements=None):
@@ -85,4 +94,6 @@ def read_header(where, file):
             shape, fortran, dtype = readers[version](file, max_header_size=HEADER_MAX)
             if all(type(n) is int and n >= 0 for n in shape) and len(shape) <= 32:
                 return dtype, shape, fortran
-    raise BadInputError(where, "not an .npy array or cut off", "a header of NumPy's format 1.0 or 2.0", "something else")
+    raise BadInputError(
+        where, "not an .npy array or cut off", "a header of NumPy's format 1.0 or 2.0", "something else"
+    )

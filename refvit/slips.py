@@ -237,7 +237,9 @@ def softmax(**parts):
 
 
 def folded_layernorm(x, weight, bias, eps):
-    return bugs.layernorm(x, weight, bias, eps, normalise=lambda d, var, e: d * (weight / np.sqrt(var + e)), finish=lambda y, g, b: y + b)
+    """d (g / r) + b"""
+    how = {"normalise": lambda d, var, e: d * (weight / np.sqrt(var + e)), "finish": lambda y, g, b: y + b}
+    return bugs.layernorm(x, weight, bias, eps, **how)
 
 
 def one_pass_variance(x, d, mean, total):

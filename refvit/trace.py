@@ -32,7 +32,7 @@ class Trace:
 
 
 class Kept(dict):
-    """Receives the tensors of a pass, keeps the pixels and those whose names fit one of the patterns, counts the others."""
+    """Receives the tensors of a pass; keeps the pixels and those whose names fit a pattern, counts the others."""
 
     def __init__(self, patterns=None, progress=None):
         self.patterns, self.progress, self.left_out, self.layers = patterns, progress, 0, 0
@@ -66,8 +66,9 @@ def trace(engine, pixels, only=None, progress=None):
 
 def check_pixels(config, pixels):
     shape = (config.img_size, config.img_size, 3)
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != shape:
-        raise BadInputError(PIXELS, "picture after resize and crop", f"uint8 {list(shape)}", f"{pixels.dtype} {list(pixels.shape)}")
+    if pixels.dtype != np.uint8 or pixels.shape != shape:
+        got = f"{pixels.dtype} {list(pixels.shape)}"
+        raise BadInputError(PIXELS, "picture after resize and crop", f"uint8 {list(shape)}", got)
 
 
 def in_order(names):

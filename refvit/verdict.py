@@ -122,14 +122,19 @@ def first_lines(result):
         return ["no tensor differs"]
     lines = [f"first difference: {first['name']}, {first['what']}"]
     if first["index"] is not None:
-        values = [f"{first[k]} ({first[f'{k}_decimal']})" if first["unit"] == "ulp" else first[k] for k in ("expected", "got")]
-        lines.append(f"  at {first['index']}: expected {values[0]}, got {values[1]}")
+        lines.append(f"  at {first['index']}: expected {both_forms(first, 'expected')}, got {both_forms(first, 'got')}")
         lines.append(f"  {size_of(first)}")
     if first["before_rounding"] is not None:
-        value = float.fromhex(first["before_rounding"])
-        lines.append(f"  before rounding {first['before_rounding']} ({value:.9g}), {first['tie_distance']:.3g} from a tie")
+        before = first["before_rounding"]
+        tie = f"{first['tie_distance']:.3g} from a tie"
+        lines.append(f"  before rounding {before} ({float.fromhex(before):.9g}), {tie}")
     lines.append(f"  before it: {first['equal_before']} tensors equal, {first['missing_before']} missing")
     return lines
+
+
+def both_forms(first, which):
+    """A float in hexadecimal and decimal, an integer once."""
+    return f"{first[which]} ({first[f'{which}_decimal']})" if first["unit"] == "ulp" else first[which]
 
 
 def size_of(row):
@@ -137,8 +142,9 @@ def size_of(row):
     if row["worst"] is None:
         return "another shape"
     nans = f", {row['nans']} NaN" if row["nans"] else ""
-    unit = f" {row['unit']}" if row["unit"] == "ulp" else " steps"
-    return f"{100 * row['share']:.3g} % of the values changed; worst {row['worst']}{unit}, mean {row['mean']:.3g}{unit}{nans}"
+    unit = "ulp" if row["unit"] == "ulp" else "steps"
+    worst = f"worst {row['worst']} {unit}, mean {row['mean']:.3g} {unit}"
+    return f"{100 * row['share']:.3g} % of the values changed; {worst}{nans}"
 
 
 def count_lines(result):
@@ -165,7 +171,8 @@ def teacher_lines(teacher):
     lines = [f"judged by their own inputs: {teacher['judged']} operations; {teacher['right']} right, {len(wrong)} wrong by "
              f"themselves, {len(inherited)} wrong by inheritance; {teacher['unjudged']} not judged"]  # fmt: skip
     for row in wrong[:LISTED]:
-        lines.append(f"  wrong: {row['name']}, {WORDS[row['kind']]}: {size_of(row)}; cause: {row['cause'] or 'unknown'}")
+        cause = row["cause"] or "unknown"
+        lines.append(f"  wrong: {row['name']}, {WORDS[row['kind']]}: {size_of(row)}; cause: {cause}")
         if row["missing_inputs"]:
             lines.append(f"    or what leads to it, for OTHER lacks {', '.join(row['missing_inputs'])}")
     if len(wrong) > LISTED:
@@ -179,15 +186,18 @@ def cause_lines(result):
     """Hypotheses that give operations exactly, those that are not needed in one line; else the nearest ones."""
     wrong, causes = result["teacher"]["wrong"], result["causes"]
     lines = [
-        f"likely cause: {row['name']}: {row['about']}; gives every value of {row['operations']} of {len(wrong)} wrong operations"
-        for row in causes if row["explains"]
-    ]  # fmt: skip
+        f"likely cause: {row['name']}: {row['about']}; gives every value of {row['operations']} of the wrong operations"
+        for row in causes
+        if row["explains"]
+    ]
     also = [f"{row['name']} ({row['operations']})" for row in causes if row["operations"] and not row["explains"]]
     if also:
         lines.append(f"the same operations are given, as far as the number goes, by {', '.join(also)}")
     unknown = [row["name"] for row in wrong if row["cause"] is None]
     if unknown:
         lines.append(f"no known mistake gives all values of {listed(unknown)}")
-        near = [row for row in causes if not row["operations"]]
-        lines += [f"  near: {row['name']} at {row['operation']}: {100 * row['reproduces']:.4g} % of the values" for row in near]
+        for row in causes:
+            if not row["operations"]:
+                share = f"{100 * row['reproduces']:.4g} % of the values"
+                lines.append(f"  near: {row['name']} at {row['operation']}: {share}")
     return lines

@@ -252,17 +252,25 @@ MUTANTS = {
     "alpha_first": Mutant(rescaler(lambda a, s, c: (a * c) * s), "patch_embed.proj.out", "alpha_first"),
     "scales_first": Mutant(rescaler(lambda a, s, c: a * (s * c)), "patch_embed.proj.out", "scales_first"),
     "rescale_fma": Mutant(rescale_fma, "patch_embed.proj.out", "rescale_fma"),
-    "eps_outside": Mutant(normed(lambda d, var, e, g, b: d / (np.sqrt(var) + e) * g + b), "blocks.0.norm1", "eps_outside"),
+    "eps_outside": Mutant(
+        normed(lambda d, var, e, g, b: d / (np.sqrt(var) + e) * g + b), "blocks.0.norm1", "eps_outside"
+    ),
     "eps": Mutant(normed(lambda d, var, e, g, b: d / np.sqrt(var + f32(1e-5)) * g + b), "blocks.0.norm1", "eps_1e-05"),
-    "rsqrt": Mutant(normed(lambda d, v, e, g, b: d * (f32(1) / np.sqrt(v + e)) * g + b), "blocks.0.norm1", "inverse_sqrt"),
+    "rsqrt": Mutant(
+        normed(lambda d, v, e, g, b: d * (f32(1) / np.sqrt(v + e)) * g + b), "blocks.0.norm1", "inverse_sqrt"
+    ),
     "running_sum": Mutant(running_sum, "blocks.0.norm1", "sum_sequential"),
     "running_sum_swin": Mutant(running_sum, "patch_embed.norm", "sum_sequential", "swin"),
     "softmax_without_max": Mutant(softmax_without_max, f"{ATTN}.prob", "softmax_no_max"),
     "softmax_numpy": Mutant(softmax_numpy, f"{ATTN}.prob", "exp_numpy"),
     "gelu_tanh": Mutant(gelu_tanh, "blocks.0.mlp.act", "gelu_tanh_double"),
     "gelu_libm": Mutant(gelu_libm, "blocks.0.mlp.act", "erf_libm"),
-    "score_scales_first": Mutant(attention(lambda a, q, k, r: (a * (q * k)) * r), f"{ATTN}.score", "score_scales_first"),
-    "score_factor": Mutant(attention(lambda a, q, k, r: a * ((q * k) * r)), f"{SWIN}.attn.score", "score_one_factor", "swin"),
+    "score_scales_first": Mutant(
+        attention(lambda a, q, k, r: (a * (q * k)) * r), f"{ATTN}.score", "score_scales_first"
+    ),
+    "score_factor": Mutant(
+        attention(lambda a, q, k, r: a * ((q * k) * r)), f"{SWIN}.attn.score", "score_one_factor", "swin"
+    ),
     "prob_128": Mutant(attention(probabilities=lambda p: np.rint(p * 128)), f"{ATTN}.q_prob", "prob_128"),
     "context": Mutant(attention(merged=lambda a, v: a * (PROB_SCALE * v)), f"{ATTN}.context", "context_one_factor"),
     "planes_swapped": Mutant(planes(np.negative), f"{QKV}.acc", "planes_swapped"),

@@ -102,7 +102,9 @@ def test_both_codings_have_one_hash(run, kit, folder):  # noqa: F811
 
 
 def test_a_filter_leaves_out_and_says_so(run, kit):  # noqa: F811
-    code, out, _ = run("trace", "model.st", "x.npy", "-o", "part.st", "--only", "blocks.1.*", "--only", "logits", "--json")
+    code, out, _ = run(
+        "trace", "model.st", "x.npy", "-o", "part.st", "--only", "blocks.1.*", "--only", "logits", "--json"
+    )
     result = json.loads(out)
     assert code == 0 and result["tensors"] + result["left_out"] == len(kit)
     code, out, _ = run("compare", "part.st", "ref.st")
@@ -195,7 +197,9 @@ def write_wrong(kit):
     data = open("good.npz", "rb").read()
     open("cut.npz", "wb").write(data[: len(data) // 2])
     middle = len(data) // 2
-    open("flipped.npz", "wb").write(data[:middle] + bytes(b ^ 0x55 for b in data[middle : middle + 40]) + data[middle + 40 :])
+    open("flipped.npz", "wb").write(
+        data[:middle] + bytes(b ^ 0x55 for b in data[middle : middle + 40]) + data[middle + 40 :]
+    )
     np.savez("pickled.npz", logits=np.array([Harmful()], object))
     with zipfile.ZipFile("bare.npz", "w") as archive:
         archive.writestr("logits.npy", pickle.dumps(Harmful()))
