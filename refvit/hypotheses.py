@@ -12,15 +12,18 @@ from .difference import changes
 from .operations import add_bias
 from .rules import PROB_SCALE, f32
 from .slips import (
+    bias_only_where_used,
     both,
     clip_one_lower,
     codes,
     context_by,
     dynamic_scale,
     folded_layernorm,
+    fused_variance,
     heads_inside,
     int16_product,
     integer_bias,
+    inverse,
     layernorm,
     levels,
     mask_value,
@@ -197,6 +200,9 @@ RESCALING = [
     mistake("rescale_fma_scales_first", "fma(acc, s * alpha, bias)", rescale=rescale_fma(True)),
     mistake("rescale_double", "rescaled in float64 and rounded once", rescale=rescale_double),
     mistake("bias_missing", "the bias is not added", rescale=lambda acc, s, alpha, bias: exact.rescale(acc, s, alpha)),
+    mistake(
+        "zero_rows_without_bias", "rows of zeros, as of padding, give 0, not the bias", rescale=bias_only_where_used
+    ),
     mistake("bias_in_acc", "the bias is rounded to an integer and added to the accumulator", rescale=integer_bias),
     mistake("no_alpha", "alpha is not applied", rescale=rescale_by(lambda acc, s, alpha: acc * s)),
     mistake("no_s", "the input's scale is not applied", rescale=rescale_by(lambda acc, s, alpha: acc * alpha)),
@@ -211,7 +217,18 @@ FLOATS = [
     mistake(
         "inverse_sqrt",
         "d is multiplied by 1 / sqrt(var + eps) instead of divided",
-        **layernorm(normalise=lambda d, var, eps: d * (f32(1) / np.sqrt(var + eps))),
+        **layernorm(normalise=inverse),
+    ),
+    mistake(
+        "inverse_sqrt_fma",
+        "d is multiplied by 1 / sqrt(var + eps), gain and bias are fused",
+        **layernorm(normalise=inverse, finish=bugs.fma),
+    ),
+    mistake("variance_fma", "squares are summed by fused multiply-adds", **layernorm(variance=fused_variance)),
+    mistake(
+        "variance_and_gain_fma",
+        "fused multiply-adds in the variance, and for gain and bias",
+        **layernorm(variance=fused_variance, finish=bugs.fma),
     ),
     mistake("layernorm_fma", "gain and bias are applied by one fused multiply-add", **layernorm(finish=bugs.fma)),
     mistake(

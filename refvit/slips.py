@@ -13,7 +13,7 @@ from .engine import score_scale
 from .layers import merge_heads_forward
 from .operations import spread
 from .quant import code_range, row_range
-from .rules import MASK_VALUE, PROB_SCALE, f32, qmax
+from .rules import MASK_VALUE, PARTIAL_SUMS, PROB_SCALE, f32, qmax
 
 
 def scale_by(divide):
@@ -244,6 +244,26 @@ def folded_layernorm(x, weight, bias, eps):
 
 def one_pass_variance(x, d, mean, total):
     return (total(x * x) / f32(x.shape[-1]))[..., None] - mean * mean
+
+
+def fused_variance(x, d, mean, total):
+    """The 16 partial sums take their squares by fused multiply-adds."""
+    n = d.shape[-1]
+    d = np.concatenate([d, np.zeros((*d.shape[:-1], -n % PARTIAL_SUMS), f32)], axis=-1)
+    partial_sums = np.zeros((*d.shape[:-1], PARTIAL_SUMS), f32)
+    for start in range(0, n, PARTIAL_SUMS):
+        part = d[..., start : start + PARTIAL_SUMS]
+        partial_sums = bugs.fma(part, part, partial_sums)
+    return (total(partial_sums) / f32(n))[..., None]
+
+
+def inverse(d, var, eps):
+    return d * (f32(1) / np.sqrt(var + eps))
+
+
+def bias_only_where_used(acc, s, alpha, bias):
+    y = operations.rescale(acc, s, alpha, bias)
+    return np.where((acc == 0).all(axis=1)[:, None], f32(0), y)
 
 
 def sample_variance(x, d, mean, total):

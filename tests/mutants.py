@@ -96,6 +96,32 @@ def normed(finish):
     return lambda patch: patch(exact, "layernorm", layernorm)
 
 
+def contracted(patch):
+    """What a compiler makes of the portable C with contraction allowed: a fused loop of squares, a fused end."""
+
+    def layernorm(x, weight, bias, eps):
+        rows, k = x.reshape(-1, x.shape[-1]), f32(x.shape[-1])
+        out = []
+        for row in rows:
+            d = row - exact.sum16(row) / k
+            p = [f32(0)] * 16
+            for i, v in enumerate(d.tolist()):
+                p[i % 16] = fused(v, v, float(p[i % 16]))
+            r = np.sqrt(exact.sum16(np.array(p, f32)) / k + f32(eps))
+            out.append([fused(*row) for row in zip((d / r).tolist(), weight.tolist(), bias.tolist())])
+        return np.array(out, f32).reshape(x.shape)
+
+    patch(exact, "layernorm", layernorm)
+
+
+def no_bias_for_padding(patch):
+    def rescale(acc, s, alpha, bias=None):
+        y = (acc.astype(f32) * s[:, None]) * alpha
+        return y if bias is None else np.array([row + bias if a.any() else row for row, a in zip(y, acc)])
+
+    patch(exact, "rescale", rescale)
+
+
 def running(x):
     total = np.zeros(x.shape[:-1], f32)
     for i in range(x.shape[-1]):
@@ -259,6 +285,8 @@ MUTANTS = {
     "rsqrt": Mutant(
         normed(lambda d, v, e, g, b: d * (f32(1) / np.sqrt(v + e)) * g + b), "blocks.0.norm1", "inverse_sqrt"
     ),
+    "contracted": Mutant(contracted, "blocks.0.norm1", "variance_and_gain_fma"),
+    "padding": Mutant(no_bias_for_padding, f"{SWIN}.attn.qkv.out", "zero_rows_without_bias", "padded"),
     "running_sum": Mutant(running_sum, "blocks.0.norm1", "sum_sequential"),
     "running_sum_swin": Mutant(running_sum, "patch_embed.norm", "sum_sequential", "swin"),
     "softmax_without_max": Mutant(softmax_without_max, f"{ATTN}.prob", "softmax_no_max"),
