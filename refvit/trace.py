@@ -12,7 +12,7 @@ import json
 import numpy as np
 
 from . import safetensors
-from .config import config_to_dict
+from .config import QuantConfig, config_to_dict, dataclass_from_dict
 from .errors import BadInputError, UsageError
 from .modelfile import engine_sha256
 from .preprocess import normalise
@@ -35,10 +35,13 @@ class Kept(dict):
     """Receives the tensors of a pass; keeps the pixels and those whose names fit a pattern, counts the others."""
 
     def __init__(self, patterns=None, progress=None):
-        self.patterns, self.progress, self.left_out, self.layers = patterns, progress, 0, 0
+        self.patterns, self.progress = patterns, progress
+        self.fitted, self.left_out, self.layers = 0, 0, 0
 
     def __setitem__(self, name, value):
-        if self.patterns is None or name == PIXELS or any(fnmatch.fnmatchcase(name, p) for p in self.patterns):
+        fits = self.patterns is None or any(fnmatch.fnmatchcase(name, p) for p in self.patterns)
+        self.fitted += fits
+        if fits or name == PIXELS:
             super().__setitem__(name, value)
         else:
             self.left_out += 1
@@ -58,7 +61,7 @@ def trace(engine, pixels, only=None, progress=None):
     kept = Kept(only, progress)
     kept[PIXELS] = pixels
     kept[LOGITS] = engine.step_by_step(normalise(pixels, engine.preprocess), kept)
-    if set(kept) == {PIXELS}:
+    if not kept.fitted:
         raise UsageError("trace", "--only", "a pattern that fits a tensor, as 'blocks.0.*'", " ".join(only))
     tensors = {name: kept[name] for name in in_order(kept)}
     return Trace(tensors, {**describe(engine), "order": list(tensors), "left_out": kept.left_out})
@@ -116,6 +119,10 @@ def read_trace(path):
     about = {key: safetensors.parse_json(f"{path}: {key}", meta[key].encode()) for key in keys}
     if about["spec_version"] != SPEC_VERSION:
         raise BadInputError(path, "spec_version", SPEC_VERSION, about["spec_version"])
+    try:
+        dataclass_from_dict(QuantConfig, about["quant"])
+    except UsageError as error:
+        raise BadInputError(path, str(error)) from None
     check_order(path, about, tensors)
     for name, value in tensors.items():
         if value.dtype.name not in DTYPES or (value.dtype.kind == "f" and np.isnan(value).any()):
@@ -127,5 +134,5 @@ def check_order(path, about, tensors):
     order, left_out = about["order"], about["left_out"]
     if not isinstance(order, list) or not all(isinstance(n, str) for n in order) or sorted(order) != sorted(tensors):
         raise BadInputError(path, "order", "the names of all tensors", f"{str(order)[:80]}")
-    if type(left_out) is not int or left_out < 0:
-        raise BadInputError(path, "left_out", "a count", repr(left_out)[:80])
+    if type(left_out) is not int or left_out < 0 or not order:
+        raise BadInputError(path, "left_out, tensors", "a count, and at least one", f"{left_out!r:.80}, {len(order)}")

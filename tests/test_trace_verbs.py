@@ -214,6 +214,8 @@ def write_wrong(kit):
     tensors, meta = safetensors.read("ref.st")
     safetensors.write("nan.st", {**tensors, "logits": tensors["logits"] * np.float32(np.nan)}, meta)
     safetensors.write("order.st", tensors, {**meta, "order": '["logits"]'})
+    safetensors.write("quant.st", tensors, {**meta, "quant": "[]"})
+    safetensors.write("nothing.st", {}, {**meta, "order": "[]"})
     safetensors.write("version.st", tensors, {**meta, "spec_version": "99"})
 
 
@@ -239,6 +241,8 @@ WRONG = [
     ("compare none.st ref.st", 3, "none.st"),
     ("compare nan.st ref.st", 3, "nan.st: logits"),
     ("compare order.st ref.st", 3, "order"),
+    ("compare quant.st ref.st", 3, "quant.st"),
+    ("compare nothing.st ref.st", 3, "nothing.st"),
     ("compare version.st ref.st", 3, "spec_version"),
     ("compare ref.st cut.st", 3, "cut.st"),
     ("compare ref.st text.st", 3, "text.st"),
