@@ -167,9 +167,9 @@ def padded_stream(weight):
 # Float functions
 
 
-def layernorm(x, weight, bias, eps, total=exact.sum16, variance=None, normalise=None, finish=None):
+def layernorm(x, weight, bias, eps, total=exact.sum16, variance=None, normalise=None, finish=None, other_eps=None):
     """((x - mean) / sqrt(var + eps)) * weight + bias with one of its parts replaced."""
-    k = f32(x.shape[-1])
+    k, eps = f32(x.shape[-1]), eps if other_eps is None else other_eps
     mean = (total(x) / k)[..., None]
     d = x - mean
     var = (total(d * d) / k)[..., None] if variance is None else variance(x, d, mean, total)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .causes import again, causes
 from .difference import difference
 from .errors import BadInputError
-from .hypotheses import causes
 from .judge import judge
 from .operations import before_rounding, kind_of
 from .rules import PROB_SCALE
@@ -140,7 +140,7 @@ class Bench:
     def search(self, step, own, got):
         """The likely causes: first what fitted this kind of operation before, then everything."""
         fitted = self.fitted.setdefault(step.kind, [])
-        found = [cause for cause in causes(step, own, got, fitted) if cause.reproduces == 1] if fitted else []
+        found = again(step, own, got, fitted)
         if not found and self.searches.get(step.kind, 0) < SEARCHES:
             self.searches[step.kind] = self.searches.get(step.kind, 0) + 1
             found = causes(step, own, got)

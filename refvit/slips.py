@@ -116,6 +116,10 @@ def rescale_fma(combined):
     return rescale
 
 
+def rescale_fma_alpha_first(acc, s, alpha, bias):
+    return bugs.fma(acc.astype(f32) * alpha, s[:, None], f32(0) if bias is None else bias)
+
+
 def rescale_double(acc, s, alpha, bias):
     y = acc * s[:, None].astype(np.float64) * alpha
     return (y if bias is None else y + bias).astype(f32)
@@ -229,7 +233,7 @@ def layernorm(**parts):
 
 
 def other_eps(eps):
-    return {"layernorm": lambda **inputs: operations.layernorm(**{**inputs, "eps": eps})}
+    return layernorm(other_eps=eps)
 
 
 def softmax(**parts):

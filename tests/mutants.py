@@ -138,6 +138,25 @@ def running_sum(patch):
     patch(exact, "layernorm", layernorm)
 
 
+def running_sum_rsqrt(patch):
+    def layernorm(x, weight, bias, eps):
+        k = f32(x.shape[-1])
+        d = x - (running(x) / k)[..., None]
+        return d * (f32(1) / np.sqrt((running(d * d) / k) + f32(eps)))[..., None] * weight + bias
+
+    patch(exact, "layernorm", layernorm)
+
+
+def careless_softmax(patch):
+    """expf, a running sum, and its inverse."""
+
+    def softmax(x):
+        e = np.exp((x - x.max(axis=-1, keepdims=True)).astype(f32))
+        return e * (f32(1) / running(e))[..., None]
+
+    patch(exact, "softmax", softmax)
+
+
 def softmax_without_max(patch):
     def softmax(x):
         e = exact.exp(x)
@@ -272,6 +291,9 @@ MUTANTS = {
     "half_away": Mutant(quantizer(lambda x, s: away(x / s)), f"{QKV}.q_in", "half_away"),
     "half_up": Mutant(quantizer(lambda x, s: np.floor(x / s + f32(0.5))), f"{QKV}.q_in", "half_up"),
     "reciprocal": Mutant(quantizer(lambda x, s: np.rint(x * (f32(1) / s))), f"{QKV}.q_in", "reciprocal"),
+    "reciprocal_half_up": Mutant(
+        quantizer(lambda x, s: np.floor(x * (f32(1) / s) + f32(0.5))), f"{QKV}.q_in", "half_up+reciprocal"
+    ),
     "truncation": Mutant(quantizer(lambda x, s: np.trunc(x / s)), "patch_embed.proj.q_in", "truncation"),
     "clip_128": Mutant(clip_128, "blocks.0.mlp.fc1.q_in", "clip_128", quant=STATIC),
     "scale_reciprocal": Mutant(scale_reciprocal, f"{ATTN}.v.s_in", "scale_reciprocal"),
@@ -289,6 +311,8 @@ MUTANTS = {
     "padding": Mutant(no_bias_for_padding, f"{SWIN}.attn.qkv.out", "zero_rows_without_bias", "padded"),
     "running_sum": Mutant(running_sum, "blocks.0.norm1", "sum_sequential"),
     "running_sum_swin": Mutant(running_sum, "patch_embed.norm", "sum_sequential", "swin"),
+    "running_sum_rsqrt": Mutant(running_sum_rsqrt, "blocks.0.norm1", "inverse_sqrt+sum_sequential"),
+    "careless_softmax": Mutant(careless_softmax, f"{ATTN}.prob", None),
     "softmax_without_max": Mutant(softmax_without_max, f"{ATTN}.prob", "softmax_no_max"),
     "softmax_numpy": Mutant(softmax_numpy, f"{ATTN}.prob", "exp_numpy"),
     "gelu_tanh": Mutant(gelu_tanh, "blocks.0.mlp.act", "gelu_tanh_double"),

@@ -9,10 +9,11 @@ import pytest
 
 from refvit import bugs, exact, pack
 from refvit.calibrate import calibrate
+from refvit.causes import pairs, ways
 from refvit.compare import compare
 from refvit.difference import difference, hexadecimal
 from refvit.foreign import Foreign, as_dtype
-from refvit.hypotheses import TABLE, ways
+from refvit.hypotheses import TABLE
 from refvit.judge import judge
 from refvit.trace import trace
 from refvit.verdict import as_json, as_text
@@ -112,7 +113,8 @@ def tried():
 
     def visit(step):
         own = step.value()
-        for name, _, make in ways(step):
+        few = pairs(step) if step.name.startswith(("blocks.0.norm1", "blocks.0.attn.qkv", "blocks.0.attn.prob")) else ()
+        for name, _, make in (*ways(step), *few):
             value = make()
             assert value.dtype == own.dtype and value.shape == own.shape, (name, step.name)
             seen[name] = seen.get(name, 0) + (difference(own, value) is not None)
@@ -128,7 +130,7 @@ def tried():
 def test_every_mistake_is_one():
     """Each can be computed, and all but a few rare ones change something even in narrow models of random weights."""
     names = [h.name for h in TABLE] + list(MISTAKES)
-    assert set(tried()) == set(names)
+    assert {name for name in tried() if "+" not in name} == set(names)
     assert len({h.name for h in TABLE}) == len(TABLE)
     rare = {
         "reciprocal",
@@ -139,7 +141,7 @@ def test_every_mistake_is_one():
         "prob_times_127",
         "zp_before_rounding",
     }
-    assert {name for name, count in tried().items() if not count} <= rare
+    assert {name for name, count in tried().items() if not count and "+" not in name} <= rare
     assert all(set(h.kinds) <= set(TWINS) for h in TABLE) and set(TWINS) == set(WORDS)
 
 
