@@ -1,6 +1,6 @@
-"""The likely causes of a wrong tensor: which mistake, or which two together, make its values.
+"""The likely causes of a wrong tensor: which mistake, or which two or three together, make its values.
 
-Two mistakes of one operation go together where both are functools.partial of the same function with other arguments.
+Mistakes of one operation go together where they are functools.partial of the same function with other arguments.
 """
 
 from dataclasses import dataclass
@@ -32,35 +32,42 @@ def ways(step):
         yield name, MISTAKES[name], lambda make=make: step.value(x=make().reshape(step.inputs["x"].shape))
 
 
-def pairs(step):
-    """Every two mistakes in different parts of a step, as ``ways``."""
-    for a, b in combinations([h for h in TABLE if isinstance(h.kinds.get(step.kind), partial)], 2):
-        f, g = a.kinds[step.kind], b.kinds[step.kind]
-        if f.func is g.func and not set(f.keywords) & set(g.keywords):
-            both = partial(f.func, **f.keywords, **g.keywords)
-            yield f"{a.name}+{b.name}", f"{a.about}; and {b.about}", lambda both=both: step.value(both)
+def together(step, count):
+    """Every ``count`` mistakes in different parts of a step, as ``ways``."""
+    partials = [(h, h.kinds[step.kind]) for h in TABLE if isinstance(h.kinds.get(step.kind), partial)]
+    for chosen in combinations(partials, count):
+        functions, parts = {f.func for _, f in chosen}, [key for _, f in chosen for key in f.keywords]
+        if len(functions) == 1 and len(set(parts)) == len(parts):
+            both = partial(functions.pop(), **{k: v for _, f in chosen for k, v in f.keywords.items()})
+            name, about = "+".join(h.name for h, _ in chosen), "; and ".join(h.about for h, _ in chosen)
+            yield name, about, lambda both=both: step.value(both)
+
+
+SEARCHES = (ways, partial(together, count=2), partial(together, count=3))
 
 
 def causes(step, own, got):
     """What makes ``got`` of a step whose right value is ``own``: mistakes that give every value of it, or the nearest.
 
-    -> list of Cause, the best first; two mistakes together only where no single one gives every value.
+    -> list of Cause, the best first; more mistakes together only where fewer do not give every value.
     """
-    found = tested(ways(step), own, got)
-    if not any(cause.reproduces == 1 for cause in found):
-        found += tested(pairs(step), own, got)
-    exact = [cause for cause in found if cause.reproduces == 1]
-    return exact or sorted(found, key=lambda cause: -cause.reproduces)[:NEAREST]
+    found = []
+    for search in SEARCHES:
+        found += tested(search(step), own, got)
+        exact = [cause for cause in found if cause.reproduces == 1]
+        if exact:
+            return exact
+    return sorted(found, key=lambda cause: -cause.reproduces)[:NEAREST]
 
 
 def again(step, own, got, names):
     """The mistakes among ``names`` that give every value."""
-    chosen = (way for search in (ways, pairs) for way in search(step) if way[0] in names)
+    chosen = (way for search in SEARCHES for way in search(step) if way[0] in names)
     return [cause for cause in tested(chosen, own, got) if cause.reproduces == 1]
 
 
 def tested(found, own, got):
-    """Those of ``ways`` or ``pairs`` that give more of the values than the right operation does."""
+    """Those of a search that give more of the values than the right operation does."""
     causes_, base = [], share(own, got)
     for name, about, make in found:
         value = make()

@@ -312,7 +312,7 @@ MUTANTS = {
     "running_sum": Mutant(running_sum, "blocks.0.norm1", "sum_sequential"),
     "running_sum_swin": Mutant(running_sum, "patch_embed.norm", "sum_sequential", "swin"),
     "running_sum_rsqrt": Mutant(running_sum_rsqrt, "blocks.0.norm1", "inverse_sqrt+sum_sequential"),
-    "careless_softmax": Mutant(careless_softmax, f"{ATTN}.prob", None),
+    "careless_softmax": Mutant(careless_softmax, f"{ATTN}.prob", "softmax_reciprocal+exp_numpy+sum_sequential"),
     "softmax_without_max": Mutant(softmax_without_max, f"{ATTN}.prob", "softmax_no_max"),
     "softmax_numpy": Mutant(softmax_numpy, f"{ATTN}.prob", "exp_numpy"),
     "gelu_tanh": Mutant(gelu_tanh, "blocks.0.mlp.act", "gelu_tanh_double"),
