@@ -274,10 +274,10 @@ def add_trace(verbs):
     example = "refvit trace model.refvit.safetensors cat.jpg -o ref.safetensors --only 'blocks.0.*' --only logits"
     verb = add_verb(verbs, "trace", conformance_commands.trace, about, example)
     add_model(verb)
-    pixels_help = "a picture; or pixels after resize and crop: .npy uint8 [H, W, 3], or .safetensors of refvit preprocess"
+    pixels_help = "a picture; or what refvit preprocess made of one, as .npy (uint8 [H, W, 3]) or .safetensors"
     verb.add_argument("picture", metavar="PICTURE", help=pixels_help)
     add_output(verb, "the tensors, as safetensors; their order of execution is in the metadata")
-    only_help = "keep only tensors whose names fit, as 'blocks.3.*' or '*.acc' (may be given several times)"
+    only_help = "keep only the pixels and tensors whose names fit, as 'blocks.3.*' or '*.acc'; may be given several times"
     verb.add_argument("--only", action="append", metavar="PATTERN", help=only_help)
     add_compute(verb)
 

@@ -68,14 +68,15 @@ def picture(path, engine):
 
 def compare(args):
     """REF beside OTHER, tensor by tensor."""
-    teacher = args.model is not None if args.teacher is None else args.teacher
-    if teacher != (args.model is not None):
-        raise UsageError("compare", "--teacher" if teacher else "--no-teacher", *explained(teacher))
+    if args.teacher and args.model is None:
+        raise UsageError("compare", "--teacher", "--model MODEL", "none")
+    if args.teacher is False and args.model is not None:
+        raise UsageError("compare", "--model means nothing with --no-teacher")
     if args.out is not None:
         check_writable(args.out, args.force)
     reference = read_trace(args.reference)
     foreign = read_foreign(args.other, reference.tensors)
-    engine = judge_of(args.model, args.reference, reference) if teacher else None
+    engine = None if args.model is None else judge_of(args.model, args.reference, reference)
     meter = None if engine is None else Progress(sys.stderr, "judge", steps(reference))
     found = compare_tensors(reference, foreign, engine, meter)
     result = as_json(found, args.reference, args.other, args.out)
@@ -87,12 +88,6 @@ def compare(args):
     else:
         print("\n".join(as_text(result)))
     return 0 if found.equal else EXIT_DIFFERENT
-
-
-def explained(teacher):
-    if teacher:
-        return "needs", "--model MODEL", "none"
-    return "with --model", "one of them", "both"
 
 
 def steps(reference):
