@@ -180,20 +180,20 @@ def info(args):
 
 def preprocess(args):
     """Pictures -> integer pixels, and the normalised input."""
-    is_png = args.out.lower().endswith(".png")
-    if not is_png and not args.out.lower().endswith(".safetensors"):
-        raise UsageError("preprocess", "--out", "a name that ends in .png or .safetensors", args.out)
-    if is_png and len(args.pictures) != 1:
-        raise UsageError("preprocess", "a .png holds", "one picture", len(args.pictures), "-o FILE.safetensors")
+    suffix = os.path.splitext(args.out.lower())[1]
+    if suffix not in (".png", ".npy", ".safetensors"):
+        raise UsageError("preprocess", "--out", "a name that ends in .png, .npy or .safetensors", args.out)
+    if suffix != ".safetensors" and len(args.pictures) != 1:
+        raise UsageError("preprocess", f"a {suffix} holds", "one picture", len(args.pictures), "-o FILE.safetensors")
     check_writable(args.out, args.force)
     config = preprocessing_of(args)
     pixels = np.stack([crop(path, config) for path in args.pictures])
-    if is_png:
-        with atomic_write(args.out, args.force) as file:
-            Image.fromarray(pixels[0]).save(file, "PNG")
-    else:
+    if suffix == ".safetensors":
         tensors = {"pixels": pixels, "x": normalise(pixels, config)}
         safetensors.write(args.out, tensors, {"preprocess": json.dumps(config.to_dict())}, force=args.force)
+    else:
+        with atomic_write(args.out, args.force) as file:
+            np.save(file, pixels[0]) if suffix == ".npy" else Image.fromarray(pixels[0]).save(file, "PNG")
     summary = {"out": args.out, "pictures": len(pixels), "preprocess": config.to_dict()}
     size = f"{config.img_size} x {config.img_size}"
     print_summary(args, summary, f"{args.out}: {len(pixels)} x {size}, mode {config.mode}")

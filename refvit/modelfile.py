@@ -36,11 +36,21 @@ def save_packed(engine, path, coding="planes", force=False):
     """Write ``engine`` to ``path``; coding "planes" or "base3" for ternary weights (N2)."""
     if coding not in ("planes", "base3"):
         raise UsageError("pack", "coding", '"planes" or "base3"', repr(coding))
+    tensors, meta = packed_tensors(engine, coding), metadata(engine)
+    safetensors.write(path, tensors, {**meta, "sha256": content_sha256(tensors, meta)}, force=force)
+
+
+def packed_tensors(engine, coding):
+    """Every tensor of the file, by name."""
     tensors = dict(engine.params)
     for linear in engine.linears.values():
         tensors.update(linear_tensors(linear, coding))
-    meta = metadata(engine)
-    safetensors.write(path, tensors, {**meta, "sha256": content_sha256(tensors, meta)}, force=force)
+    return tensors
+
+
+def engine_sha256(engine):
+    """The content hash of the file that ``engine`` makes with the coding "planes": the same for both codings."""
+    return content_sha256(packed_tensors(engine, "planes"), metadata(engine))
 
 
 def content_sha256(tensors, meta):

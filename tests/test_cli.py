@@ -344,6 +344,7 @@ def test_an_unknown_backend_in_the_environment(run, folder, tmp_path, monkeypatc
 
 
 VERBS = ["classify", "eval", "calibrate", "pack", "unpack", "info", "preprocess", "backends", "train", "bench", "report"]
+VERBS += ["trace", "compare"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
