@@ -7,7 +7,7 @@ from . import __version__, bench_commands, commands, conformance_commands, train
 from .box import resolve
 from .errors import UsageError
 
-MODEL_HELP = "a checkpoint, a packed file, the name of a model in the box, or a registered name (seeded weights)"
+MODEL_HELP = "a checkpoint, a packed file, refvit_cifar10 (in the box), or a registered name (seeded weights)"
 THREADS_HELP = (
     "threads of the kernels (default: REFVIT_THREADS, or all cores); for NumPy's matrix products set the environment "
     "variable of its BLAS, as OPENBLAS_NUM_THREADS"

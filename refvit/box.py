@@ -4,6 +4,7 @@
     data/NAME.json                what ``refvit eval NAME FOLDER --json`` said of it
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -20,3 +21,8 @@ def resolve(path):
     """The packed file of that name in the box; what is there as a file, or is no such name, is returned as it is."""
     path = os.fspath(path)
     return os.fspath(DATA / f"{path}{SUFFIX}") if path in boxed_names() and not os.path.exists(path) else path
+
+
+def measured(name):
+    """The accuracy of a model in the box, with the keys of ``refvit eval --json``."""
+    return json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import stat
 import subprocess
@@ -110,17 +111,31 @@ def test_make_test_gives_the_reasons_of_skips():
     assert "pytest -q -rs tests" in done.stdout
 
 
-def test_the_demonstration_does_not_praise_a_single_backend():
-    verdict = runpy.run_path(str(ROOT / "tools" / "demo.py"))["verdict"]
+@pytest.fixture
+def demo(monkeypatch):
+    """The functions of the demonstration, by name."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    return runpy.run_path(str(ROOT / "tools" / "demo.py"))
+
+
+def test_the_demonstration_does_not_praise_a_single_backend(demo):
+    verdict = demo["verdict"]
     assert verdict({"avx2": "a", "numpy": "a"}) == "the same bits on avx2, numpy"
     assert verdict({"numpy": "a"}) == "only numpy can be used here: nothing to compare"
     assert verdict({"avx2": "a", "numpy": "b"}) == "BACKENDS DIFFER"
 
 
-def test_the_demonstration_lists_folders_as_the_program_does(tmp_path):
-    picture_paths = runpy.run_path(str(ROOT / "tools" / "demo.py"))["picture_paths"]
+def test_the_demonstration_lists_folders_as_the_program_does(demo, tmp_path):
+    picture_paths = demo["picture_paths"]
     for name in ("b.png", "._a.JPEG", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     assert picture_paths([str(tmp_path), "one.gif"]) == [str(tmp_path / "b.png"), "one.gif"]
     with pytest.raises(refvit.BadInputError, match="no pictures"):
         picture_paths([(tmp_path / "empty").mkdir() or str(tmp_path / "empty")])
+
+
+def test_the_demonstration_says_what_the_model_in_the_box_sees(demo, capsys):
+    assert demo["show_boxed"](None)
+    out = capsys.readouterr().out
+    assert "% of 2,000 test pictures" in out
+    assert re.findall(r"drawn (\w+) +\d+ %  [a-z]+\n", out) == list(demo["scenes"]())
