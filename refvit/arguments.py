@@ -221,7 +221,7 @@ def add_bench(verbs):
     example = "refvit bench deit_small_patch16_224 --threads 1 --json > bench.json; refvit report bench.json -o page.html"
     verb = add_verb(verbs, "bench", bench_commands.bench, about, example)
     models_help = "checkpoints, packed files, or registered names (default: DeiT-Ti, -S, -B and Swin-T, -S)"
-    verb.add_argument("models", nargs="*", metavar="MODEL", help=models_help)
+    verb.add_argument("models", nargs="*", metavar="MODEL", type=resolve, help=models_help)
     verb.add_argument("--batch", type=count, nargs="+", metavar="N", help="pictures in one call (default 1)")
     threads_help = "numbers of threads (default: one, and REFVIT_THREADS or all cores); NumPy's BLAS is told as well, by "
     verb.add_argument("--threads", type=count, nargs="+", metavar="N", help=threads_help + "OPENBLAS_NUM_THREADS")

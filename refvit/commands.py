@@ -220,6 +220,7 @@ def open_model(args):
         set_threads(args.threads)
     if getattr(args, "backend", None) is not None:
         backend.set_backend(args.backend)
+    backend.backends()  # a wrong REFVIT_BACKEND is told before a file is read
     if not is_name(args):
         return load_model(args.model, name=args.name, img_size=args.img_size)
     config, seed = named_config(args), args.seed or 0

@@ -105,3 +105,12 @@ def test_the_accuracy_of_the_model_in_the_box_is_what_is_said(tmp_path):
                 path.write_bytes(archive.extractfile(member).read())
     result = evaluate.run(refvit.load_model(NAME), tmp_path / "test")
     assert result["images"] == 2000 and abs(result["correct1"] - box.measured(NAME)["correct1"]) <= 10
+
+
+def test_the_benchmark_knows_the_model_in_the_box(capsys):
+    assert main(["bench", NAME, "--threads", "1", "--rounds", "1"]) == 0 and "W2A8" in capsys.readouterr().out
+
+
+def test_a_wrong_backend_is_told_before_the_model_is_read(monkeypatch, capsys):
+    monkeypatch.setenv("REFVIT_BACKEND", "sse9")
+    assert main(["info", NAME]) == 2 and "refvit: error: backend: unknown" in capsys.readouterr().err
