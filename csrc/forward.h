@@ -65,7 +65,7 @@ struct chunks chunks_of(size_t tokens, size_t threads);
 
 void note_status(struct run *run, int status);
 
-/* y = layer(codes) [m][n], rows `stride` apart; or y += gamma * layer(codes), gamma NULL meaning 1 (N6, N7, N8). */
+/* Where a layer's output goes: y [m][n], rows `stride` apart, or added to y, times gamma unless that is NULL. */
 struct target {
     float *y;
     size_t stride;
@@ -73,16 +73,20 @@ struct target {
     const float *gamma;
 };
 
-/* Codes of one row of a layer's input, and its place among the m rows of `codes`. */
+/* Codes of one row of a layer's input, as row `row` of the m rows of codes (N4, N5, N6). */
 void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row);
-/* The same of gelu(x); x may be overwritten. */
+
+/* The same of gelu(x), into scratch->codes; x may be overwritten. */
 void quantize_gelu_row(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, float *x, size_t row);
+
+/* The layer's output for the m rows of scratch->codes (N6, N7, N8). */
 void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
             struct target target);
 
 /* Attention of `part` of `parts` of a window's rows for one head (N10). */
 void attend(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,
             const struct refvit_block *block, size_t window, size_t head, size_t part, size_t parts);
+
 /* Largest |q|, |k|, |v| of each head among some rows of qkv -> amax [3 H]. */
 void heads_amax(const struct run *run, const struct refvit_stage *stage, size_t rows, const float *qkv, float *amax);
 
