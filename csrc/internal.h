@@ -105,6 +105,7 @@ struct row_kernels {
 /* Those of a usable backend; all have the same bits. */
 const struct row_kernels *row_kernels(int backend);
 
+float amax_portable(size_t count, const float *x); /* largest |x| of the finite ones, 0 without any (N5) */
 int symmetric_scale_portable(size_t rows, size_t k, int bits, const float *x, float *s);
 int minmax_scale_portable(size_t rows, size_t k, int bits, const float *x, float *s, int32_t *zp);
 int quantize_rows_portable(size_t rows, size_t k, int low, int high, const float *x, const float *s, const int32_t *zp,

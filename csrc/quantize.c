@@ -4,16 +4,20 @@
 #include "codes.h"
 #include "internal.h"
 
+float amax_portable(size_t count, const float *x)
+{
+    float amax = 0.0f;
+    for (size_t i = 0; i < count; i++) {
+        const float a = fabsf(x[i]);
+        amax = a > amax && a <= FLT_MAX ? a : amax; /* over finite values */
+    }
+    return amax;
+}
+
 int symmetric_scale_portable(size_t rows, size_t k, int bits, const float *x, float *s)
 {
-    for (size_t i = 0; i < rows; i++, x += k) {
-        float amax = 0.0f;
-        for (size_t j = 0; j < k; j++) {
-            const float a = fabsf(x[j]);
-            amax = a > amax && a <= FLT_MAX ? a : amax; /* over finite values */
-        }
-        s[i] = scale_from_amax(amax, bits);
-    }
+    for (size_t i = 0; i < rows; i++, x += k)
+        s[i] = scale_from_amax(amax_portable(k, x), bits);
     return REFVIT_OK;
 }
 

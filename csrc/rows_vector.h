@@ -280,17 +280,21 @@ INLINE floats amax_step(floats amax, const float *x, size_t n)
     return f_max(f_abs(f_finite(f_load(x, n))), amax);
 }
 
+TARGET static float amax(size_t count, const float *x)
+{
+    floats largest = f_set(0.0f);
+    size_t j = 0;
+    for (; j + LANES <= count; j += LANES)
+        largest = amax_step(largest, x + j, LANES);
+    if (j < count)
+        largest = amax_step(largest, x + j, count - j);
+    return tree_max(largest);
+}
+
 TARGET static int symmetric_scale(size_t rows, size_t k, int bits, const float *x, float *s)
 {
-    for (size_t i = 0; i < rows; i++, x += k) {
-        floats amax = f_set(0.0f);
-        size_t j = 0;
-        for (; j + LANES <= k; j += LANES)
-            amax = amax_step(amax, x + j, LANES);
-        if (j < k)
-            amax = amax_step(amax, x + j, k - j);
-        s[i] = scale_from_amax(tree_max(amax), bits);
-    }
+    for (size_t i = 0; i < rows; i++, x += k)
+        s[i] = scale_from_amax(amax(k, x), bits);
     return REFVIT_OK;
 }
 

@@ -1,8 +1,6 @@
 /* The portable steps, and the choice between the tables. */
 #include "steps.h"
 
-#include <math.h>
-
 #include "fpenv.h"
 
 static void finish(const struct finish_job *job)
@@ -28,16 +26,6 @@ static void scores(size_t count, const int32_t *acc, float s_q, float s_k, float
         v = bias ? v + bias[j] : v;
         y[j] = mask ? v + mask[j] : v;
     }
-}
-
-static float amax(size_t count, const float *x)
-{
-    float largest = 0.0f;
-    for (size_t i = 0; i < count; i++) {
-        const float a = fabsf(x[i]);
-        largest = a > largest && a <= FLT_MAX ? a : largest;
-    }
-    return largest;
 }
 
 static int gelu_codes(size_t k, int bits, const float *x, float *room, int8_t *q, float *s)
@@ -67,7 +55,7 @@ static int softmax_codes(size_t k, const float *x, float *room, int8_t *q)
     return status | quantize_rows_portable(1, k, 0, PROB_MAX, room, &s, &zp, q);
 }
 
-const struct step_kernels step_kernels_portable = {finish, scores, amax, gelu_codes, token_codes, softmax_codes};
+const struct step_kernels step_kernels_portable = {finish, scores, amax_portable, gelu_codes, token_codes, softmax_codes};
 
 const struct step_kernels *step_kernels(int backend)
 {

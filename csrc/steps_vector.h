@@ -66,13 +66,4 @@ TARGET static int token_codes(const struct token_job *job)
     return f_any_nan(seen) ? REFVIT_NAN : REFVIT_OK;
 }
 
-TARGET static float amax(size_t count, const float *x)
-{
-    floats largest = f_set(0.0f);
-    size_t j = 0;
-    for (; j + LANES <= count; j += LANES)
-        largest = amax_step(largest, x + j, LANES);
-    return tree_max(amax_step(largest, x + j, count - j));
-}
-
 const struct step_kernels STEPS = {finish, scores, amax, gelu_codes, token_codes, softmax_codes};

@@ -12,6 +12,7 @@ import numpy as np
 from .backend import NUMPY, ffi, level_of, lib, pointer
 from .errors import UsageError
 from .gate import contiguous
+from .kernels import neg_counts
 from .preprocess import pixel_values
 from .threads import threads
 from .window import bias_forward, shift_mask, to_windows
@@ -38,6 +39,7 @@ class Forward:
         config, quant = engine.config, engine.quant
         model.img_size, model.patch_size, model.channels = config.img_size, config.patch_size, config.in_chans
         model.classes, model.eps, model.minmax = config.num_classes, config.norm_eps, quant.act_quantizer == "minmax"
+        self.minmax = bool(model.minmax)  # only zero points need the sums of codes
         model.pixels = self.floats(pixel_values(engine.preprocess)) if config.in_chans == 3 else ffi.NULL
         self.fill_linear(model.embed, "patch_embed.proj")
         (self.fill_swin if config.family == "swin" else self.fill_vit)(model)
@@ -129,13 +131,14 @@ class Forward:
         struct.n, struct.k, struct.bits, struct.act_bits = len(layer.alpha), layer.k, layer.bits, layer.act_bits
         weight = self.hold(contiguous(layer.weight))
         if layer.bits == 2:
-            struct.planes, struct.neg_counts = weight, self.hold((layer.codes() < 0).sum(axis=1, dtype=np.int32))
+            struct.planes, struct.neg_counts = weight, self.hold(neg_counts(contiguous(layer.weight), layer.k))
         else:
             struct.codes = weight
         struct.alpha = self.floats(layer.alpha)
         if layer.bias is not None:
             struct.bias = self.floats(layer.bias)
-        struct.code_sums = self.hold(layer.code_sums())
+        if self.minmax:
+            struct.code_sums = self.hold(layer.code_sums())
         if layer.static is not None:
             struct.s, struct.zp = float(layer.static[0][0]), int(layer.static[1][0])
 

@@ -61,12 +61,21 @@ def ternary_matmul(x, planes, k, backend=None, bits=8, family=None):
     gate.code_bits(f"{where}: x", x, bits)
     if level == NUMPY:
         return _exact_product(x, bitplanes.unpack_planes(planes, k))
-    neg_counts = np.empty(planes.shape[1], np.int32)
-    if lib.refvit_check_planes(len(neg_counts), k, pointer(planes), pointer(neg_counts)):
-        bitplanes.check_planes(planes, k)
+    counts = neg_counts(planes, k)
     if family_of(level, len(x), bits, family) == "popcount":
-        return _ternary_popcount(level, x, planes, bits, neg_counts)
+        return _ternary_popcount(level, x, planes, bits, counts)
     return _ternary_dot(level, x, planes)
+
+
+def neg_counts(planes, k):
+    """Negative codes of each channel, for popcount products.  uint64 [2, N, ceil(K / 64)], contiguous -> int32 [N]
+
+    In C. Raises BadInputError as ``bitplanes.check_planes``.
+    """
+    counts = np.empty(planes.shape[1], np.int32)
+    if lib.refvit_check_planes(len(counts), k, pointer(planes), pointer(counts)):
+        bitplanes.check_planes(planes, k)
+    return counts
 
 
 def family_of(level, rows, bits, family=None):
@@ -78,13 +87,13 @@ def family_of(level, rows, bits, family=None):
     return family
 
 
-def _ternary_popcount(level, x, planes, bits, neg_counts):
+def _ternary_popcount(level, x, planes, bits, counts):
     (m, k), (_, n, words) = x.shape, planes.shape
     work, out = np.empty((m, words, bits), np.uint64), np.empty((m, n), np.int32)
 
     def part(a, b):
         return lib.refvit_ternary_matmul(
-            level, b - a, n, k, bits, pointer(x[a:b]), pointer(planes), pointer(neg_counts), pointer(work[a:b]),
+            level, b - a, n, k, bits, pointer(x[a:b]), pointer(planes), pointer(counts), pointer(work[a:b]),
             work[a:b].size, pointer(out[a:b])
         )  # fmt: skip
 
