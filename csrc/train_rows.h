@@ -185,7 +185,7 @@ TARGET static void layernorm_backward(size_t rows, size_t k, const float *dy, co
     }
 }
 
-/* The running moments of Adam. As refvit/optim.py, each operation rounded by itself in that order, so equal to it bit
+/* The running moments of Adam. As refvit/training/optim.py, each operation rounded by itself in that order, so equal to it bit
    for bit. */
 INLINE void update_moments(const struct adam_scalars *s, float g, float *m, float *v)
 {

@@ -9,12 +9,13 @@ import sys
 import numpy as np
 from PIL import Image
 
+from . import backend, safetensors
 from . import calibrate as calibration
 from . import evaluate as evaluation
-from . import backend, safetensors
 from .box import boxed_names
 from .config import MODELS, QuantConfig, config_to_dict, model_config
-from .engine import Engine, pack as pack_model
+from .engine import Engine
+from .engine import pack as pack_model
 from .errors import BadInputError, UsageError
 from .files import atomic_write, check_writable
 from .imagefolder import find_pictures, listing

@@ -1,6 +1,6 @@
 """Seeded bugs: a packed model's pass in NumPy with one of its steps computed as a careless port computes it.
 
-Written apart from refvit/hypotheses.py, which has to find them. Each changes modules through pytest's monkeypatch.
+Written apart from refvit/conformance/hypotheses.py, which has to find them. Each changes modules through pytest's monkeypatch.
 """
 
 import math
@@ -9,8 +9,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from refvit import bitplanes, exact, kernels, quant, swin, trace, vit
+from refvit import bitplanes, exact, kernels, quant, swin, vit
 from refvit.config import QuantConfig
+from refvit.conformance import trace
 from refvit.engine import IntegerPass, score_scale
 from refvit.rules import PROB_SCALE
 from refvit.window import from_windows, merge_patches, shift_mask, window_partition

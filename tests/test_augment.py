@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from refvit import augment
-from refvit.augment import Augment
 from refvit.errors import BadInputError, UsageError
+from refvit.training import augment
+from refvit.training.augment import Augment
 
 EPS = 2.0**-24  # unit roundoff of float32
 seeds = st.integers(0, 2**32)

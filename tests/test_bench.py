@@ -8,11 +8,9 @@ import sys
 
 import pytest
 
-from refvit import bench, benchkernels, charts, machine
-from refvit.kernels import FAMILIES
-from refvit.benchreport import bench_page
-from refvit.cli import main
+from refvit.benchmark import bench, machine, products
 from refvit.errors import UnsupportedError
+from refvit.kernels import FAMILIES
 from refvit.model import create_model
 from refvit.weights import save_model
 from tests.test_cli import ROOT, check_keys, keys_in_readme, run  # noqa: F401 (run is a fixture)
@@ -22,7 +20,7 @@ from tests.test_report import Balance
 PEERS = '''
 import json, sys
 sys.path.insert(0, {root!r})
-from refvit.benchworker import serve
+from refvit.benchmark.worker import serve
 rows = [("good", "fp32", None), ("broken", "int8", None), ("absent", "fp32", "the package absent is not installed")]
 if sys.argv[1] == "--list":
     print(json.dumps([dict(engine=e, form=f, weight_bits=32, act_bits=32, version=None, why=w) for e, f, w in rows]))
@@ -141,7 +139,7 @@ def test_more_threads_than_cores_are_noted(run):
 
 
 def test_the_shapes_are_those_of_the_models():
-    shapes = {(k, n) for _, k, n in benchkernels.PRODUCTS}
+    shapes = {(k, n) for _, k, n in products.PRODUCTS}
     for name in ("deit_tiny_patch16_224", "deit_small_patch16_224", "deit_base_patch16_224"):
         params = create_model(name, depth=1).params
         assert shapes >= {p.shape[::-1] for n, p in params.items() if n.startswith("blocks") and p.ndim == 2}, name

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from refvit import bitplanes, kernels
 from refvit.errors import BadInputError
-
 from tests import strategies
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 import refvit
 from refvit import box, evaluate, kernels, safetensors, weights
 from refvit.cli import main
-from refvit.recipe import read_recipe
+from refvit.training.recipe import read_recipe
 from tests.test_model import NARROW_VIT
 
 NAME = "refvit_cifar10"

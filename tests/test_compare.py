@@ -7,18 +7,19 @@ import math
 import numpy as np
 import pytest
 
-from refvit import bugs, exact, pack
+from refvit import exact, pack
 from refvit.calibrate import calibrate
-from refvit.causes import together, ways
-from refvit.compare import compare
-from refvit.difference import difference, hexadecimal
-from refvit.foreign import Foreign, as_dtype
-from refvit.hypotheses import TABLE
-from refvit.judge import judge
-from refvit.trace import trace
-from refvit.verdict import as_json, as_text
-from refvit.operations import TWINS, WORDS
-from refvit.variants import MISTAKES
+from refvit.conformance import bugs
+from refvit.conformance.causes import together, ways
+from refvit.conformance.compare import compare
+from refvit.conformance.difference import difference, hexadecimal
+from refvit.conformance.foreign import Foreign, as_dtype
+from refvit.conformance.hypotheses import TABLE
+from refvit.conformance.judge import judge
+from refvit.conformance.operations import TWINS, WORDS
+from refvit.conformance.trace import trace
+from refvit.conformance.variants import MISTAKES
+from refvit.conformance.verdict import as_json, as_text
 from tests.mutants import MUTANTS, fused
 from tests.test_engine import PADDED_SWIN, SETTINGS, packed, pictures, shaken
 from tests.test_model import NARROW, NARROW_SWIN, NARROW_VIT

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refvit import archive, cifar, dataset
-from refvit.dataset import ArrayDataset, in_memory, open_dataset, split_off, subset
+from refvit import archive
 from refvit.errors import BadInputError, RefvitError, UsageError
 from refvit.labels import imagenet_wnids
 from refvit.pictures import load_rgb
-
+from refvit.training import cifar, dataset
+from refvit.training.dataset import ArrayDataset, in_memory, open_dataset, split_off, subset
 from tests.drawings import stored
 from tests.torch_files import Reduction, pickled
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from refvit import exact, forward, kernels, pack, quant
+from refvit.backend import ffi, lib, pointer
 from refvit.calibrate import calibrate
 from refvit.config import QuantConfig
-from refvit.backend import ffi, lib, pointer
 from refvit.errors import BadInputError, UsageError
 from refvit.model import create_model
 from refvit.preprocess import normalise

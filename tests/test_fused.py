@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refvit import fused, kernels, layers, optim, passes, threads
+from refvit import fused, kernels, layers, passes, threads
 from refvit.config import QuantConfig
 from refvit.errors import BadInputError
 from refvit.fused import BLOCK, compiled
 from refvit.model import create_model
+from refvit.training import optim
 from tests import bounded
 from tests.bounded import Bounded
 from tests.strategies import any_float, matrices

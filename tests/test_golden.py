@@ -14,7 +14,7 @@ import pytest
 from refvit import safetensors
 from refvit.config import SwinConfig, ViTConfig
 from refvit.model import Model
-from tests.bounded import U, Bounded
+from tests.bounded import Bounded, U
 from tests.bounded_modules import steps
 
 FOLDER = Path(__file__).parent / "golden"

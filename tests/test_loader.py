@@ -11,12 +11,11 @@ import time
 import numpy as np
 import pytest
 
-from refvit.augment import Augment
-from refvit.dataset import ArrayDataset, open_dataset
 from refvit.errors import BadInputError, RefvitError, UsageError
-from refvit.loader import Loader
 from refvit.preprocess import PreprocessConfig, crop, normalise
-
+from refvit.training.augment import Augment
+from refvit.training.dataset import ArrayDataset, open_dataset
+from refvit.training.loader import Loader
 from tests.drawings import stored
 
 CFG = PreprocessConfig("timm", 16, 16)
@@ -151,9 +150,9 @@ def test_closing_in_the_middle_leaves_no_process():
 
 CHILD = """
 import numpy as np, time
-from refvit.augment import Augment
-from refvit.dataset import ArrayDataset
-from refvit.loader import Loader
+from refvit.training.augment import Augment
+from refvit.training.dataset import ArrayDataset
+from refvit.training.loader import Loader
 from refvit.preprocess import PreprocessConfig
 ds = ArrayDataset("d", np.zeros((64, 16, 16, 3), np.uint8), np.zeros(64, np.int64), 1)
 with Loader(ds, 1, PreprocessConfig("timm", 16, 16), Augment(), workers=1) as loader:

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refvit import losses, safetensors
+from refvit import safetensors
 from refvit.config import ViTConfig
 from refvit.errors import UsageError
-from refvit.losses import LossConfig, make_targets, total_loss
 from refvit.model import Model
-from tests.bounded import EXP, U, Bounded, constant, exp, rounded
+from refvit.training import losses
+from refvit.training.losses import LossConfig, make_targets, total_loss
+from tests.bounded import EXP, Bounded, U, constant, exp, rounded
 from tests.test_golden_ops import check
 from tests.test_layers import STEP, TINY, assert_gradients, numeric_gradient
 

@@ -12,7 +12,7 @@ from refvit import safetensors
 from refvit.config import MODELS, QuantConfig
 from refvit.errors import BadInputError, UsageError
 from refvit.model import create_model
-from refvit.optim import (
+from refvit.training.optim import (
     Optimizer,
     clip_by_norm,
     decayed,
@@ -21,8 +21,8 @@ from refvit.optim import (
     make_optimizer,
     sum_of_squares,
 )
-from refvit.schedule import Schedule
-from tests.bounded import U, Bounded, constant, sqrt
+from refvit.training.schedule import Schedule
+from tests.bounded import Bounded, U, constant, sqrt
 from tests.test_golden_ops import F64_ROOM, check
 
 f32 = np.float32

@@ -12,7 +12,6 @@ from PIL import Image
 
 from refvit.errors import BadInputError, RefvitError, UnsupportedError
 from refvit.pictures import load_rgb
-
 from tests.drawings import drawing, stored
 
 

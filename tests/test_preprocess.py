@@ -22,7 +22,6 @@ from refvit.preprocess import (
     normalise,
     resized_size,
 )
-
 from tests.drawings import drawing, stored
 
 VECTORS = Path(__file__).parent / "vectors" / "preprocess"

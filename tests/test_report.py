@@ -9,11 +9,11 @@ import pytest
 
 from refvit import charts
 from refvit.config import QuantConfig
-from refvit.losses import cross_entropy_forward, make_targets
 from refvit.model import create_model
 from refvit.report import channel_thresholds, curves_section, page, surface_section, weights_section
-from refvit.surface import direction, loss_surface
 from refvit.ternary import ternarize
+from refvit.training.losses import cross_entropy_forward, make_targets
+from refvit.training.surface import direction, loss_surface
 from tests.test_model import NARROW_VIT
 
 VOID = ("meta", "path", "rect", "circle", "polyline")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from refvit import safetensors
-from refvit.trace import read_trace
+from refvit.conformance.trace import read_trace
 from refvit.weights import load_model
 from tests.test_cli import check_keys, folder, keys_in_readme, run  # noqa: F401 (fixtures)
 

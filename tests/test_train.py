@@ -15,9 +15,9 @@ from PIL import Image
 
 import refvit
 from refvit import evaluate, safetensors
-from refvit.recipe import read_recipe, recipe_from_dict
-from refvit.run import Run
-from refvit.train import train as train_stages
+from refvit.training.recipe import read_recipe, recipe_from_dict
+from refvit.training.run import Run
+from refvit.training.train import train as train_stages
 
 ROOT = Path(__file__).parents[1]
 MODEL = {"name": "deit_tiny_patch16_224", "img_size": 8, "patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 2}

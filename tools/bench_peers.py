@@ -1,7 +1,7 @@
 """The peers of ``refvit bench --peers``: PyTorch, ONNX Runtime and OpenVINO on the same architectures.
 
     python tools/bench_peers.py --list     # which are installed in this Python, as JSON
-    python tools/bench_peers.py SPEC       # the worker of one of them; the protocol is in refvit/benchworker.py
+    python tools/bench_peers.py SPEC       # the worker of one of them; the protocol is in refvit/benchmark/worker.py
 
 Weights are random (tools/random_weights.py), shapes static, and so are the pictures that NNCF calibrates with: speed
 does not depend on them. A peer takes its own defaults but for the number of threads: what OpenVINO leaves unquantized
@@ -181,7 +181,7 @@ def main():
     elif sys.argv[1:2] == ["--prepare"]:
         prepare(json.loads(sys.argv[2]))
     else:
-        from refvit.benchworker import serve
+        from refvit.benchmark.worker import serve
 
         serve(lambda: build(json.loads(sys.argv[1])))
 

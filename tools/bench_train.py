@@ -43,9 +43,10 @@ def setting(name):
 
 def refvit_step(name, quantized):
     """One step of refvit as a function."""
-    from refvit import fused, losses
+    from refvit import fused
     from refvit.config import QuantConfig
-    from refvit.optim import Optimizer
+    from refvit.training import losses
+    from refvit.training.optim import Optimizer
 
     fused.keep_memory()
     model, x, labels = setting(name)

@@ -1,0 +1,1 @@
+"""Speed and memory, beside other engines and against the limits of the machine."""

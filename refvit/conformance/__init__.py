@@ -1,0 +1,1 @@
+"""Other implementations held against this one: traces, and a verdict that names the first wrong operation."""

@@ -1,0 +1,106 @@
+"""What the arguments of verbs have in common: types, and options that go together."""
+
+import argparse
+import math
+
+from .box import resolve
+from .errors import UsageError
+
+MODEL_HELP = "a checkpoint, a packed file, refvit_cifar10 (in the box), or a registered name (seeded weights)"
+THREADS_HELP = (
+    "threads of the kernels (default: REFVIT_THREADS, or all cores); for NumPy's matrix products set the environment "
+    "variable of its BLAS, as OPENBLAS_NUM_THREADS"
+)
+BACKEND_HELP = "kernels to use (default: REFVIT_BACKEND, or the best; see refvit backends)"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with this program's errors."""
+
+    def error(self, message):
+        raise UsageError(None, message, hint=f"{self.prog} --help")
+
+
+def count(text):
+    """An integer of at least 1."""
+    return integer(text, 1)
+
+
+def natural(text):
+    """An integer of at least 0."""
+    return integer(text, 0)
+
+
+def integer(text, low):
+    if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) >= low):
+        raise argparse.ArgumentTypeError(f"expected an integer of at least {low}, got {text!r}")
+    return int(text)
+
+
+def positive(text):
+    """A finite number above 0."""
+    value = number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def threshold(text):
+    """A number, or "optimal"; which numbers, QuantConfig knows."""
+    return text if text == "optimal" else number(text, 'a number or "optimal"')
+
+
+def number(text, expected="a number"):
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}") from None
+
+
+def add_verb(verbs, name, run, about, example):
+    epilog, layout = f"example:\n  {example}", argparse.RawDescriptionHelpFormatter
+    verb = verbs.add_parser(name, help=about, description=about, epilog=epilog, formatter_class=layout)
+    verb.set_defaults(run=run)
+    verb.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    return verb
+
+
+def add_model(verb, **kwargs):
+    """The model argument and what goes with it."""
+    verb.add_argument("model", metavar="MODEL", type=resolve, help=MODEL_HELP, **kwargs)
+    verb.add_argument("--name", help="timm's name of the model, where the checkpoint leaves it open")
+    size_help = "side of the pictures; position tables are interpolated to it"
+    verb.add_argument("--img-size", type=count, metavar="N", help=size_help)
+    verb.add_argument("--seed", type=natural, metavar="N", help="of a registered name's weights (default 0)")
+
+
+def add_compute(verb):
+    verb.add_argument("--threads", type=count, metavar="N", help=THREADS_HELP)
+    verb.add_argument("--backend", metavar="NAME", help=BACKEND_HELP)
+
+
+def add_output(verb, what):
+    verb.add_argument("-o", "--out", required=True, metavar="FILE", help=what)
+    verb.add_argument("--force", action="store_true", help="overwrite FILE")
+
+
+def add_weight_quant(verb):
+    """The switches of QuantConfig that say what the weights become."""
+    verb.add_argument("--weight-bits", type=int, choices=(2, 8), default=2, help="2: ternary; 8 (default 2)")
+    granularity_help = "a scale per output channel, or one"
+    verb.add_argument("--granularity", choices=("channel", "layer"), default="channel", help=granularity_help)
+    threshold_help = 'Delta = T mean|W|, or "optimal" (default 0.7)'
+    verb.add_argument("--threshold", type=threshold, default=0.7, metavar="T", help=threshold_help)
+    verb.add_argument("--scale", choices=("masked_mean", "absolute_mean"), default="masked_mean", help="alpha")
+    verb.add_argument("--patch-bits", type=int, choices=(2, 8), default=8, help="weights of the patch embedding")
+    verb.add_argument("--head-bits", type=int, choices=(2, 8), default=8, help="weights of the head")
+
+
+def add_act_quant(verb):
+    """The switches of QuantConfig that say what activations become."""
+    verb.add_argument("--act-bits", type=int, choices=range(2, 9), default=8, metavar="N", help="2 to 8 (default 8)")
+    verb.add_argument("--act-quantizer", choices=("symmetric", "minmax"), default="symmetric")
+    static_help = "static needs --calibration"
+    verb.add_argument("--act-scale", choices=("token", "image", "static"), default="token", help=static_help)
+    verb.add_argument("--attention", choices=("int8", "float"), default="int8")
+    verb.add_argument("--calibration", metavar="FILE", help="ranges written by refvit calibrate, for static scales")

@@ -1,0 +1,1 @@
+"""Training: data -> augment -> forward -> loss -> backward -> optimizer -> checkpoint."""

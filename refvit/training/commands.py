@@ -1,0 +1,79 @@
+"""What the verbs of training do; as in commands.py, a command returns its exit code, or None for 0."""
+
+import dataclasses
+import os
+import sys
+
+from .. import kernels
+from ..benchmark.page import bench_page
+from ..commands import print_summary, refuse
+from ..errors import BadInputError, UsageError
+from ..files import atomic_write, check_writable
+from . import losses
+from . import train as training
+from .page import run_page
+from .recipe import read_recipe
+from .run import Run
+
+
+def train(args):
+    """Train a recipe's stages, or go on with a run."""
+    if args.threads is not None:
+        kernels.set_threads(args.threads)
+    check_exists(args.data)
+    if args.resume:
+        refuse(args, "with --resume", ("stages", "init", "seed"))
+    recipe = None if args.resume else chosen_recipe(args)
+    run = Run(args.out, recipe, args.data, progress=sys.stderr, updates=args.updates)
+    result = training.train(run)
+    print_summary(args, {"run": args.out, **result}, f"{args.out}: {training.describe(result)}")
+
+
+def chosen_recipe(args):
+    """The recipe with what the command line says otherwise; the checkpoints it needs are there."""
+    recipe = read_recipe(args.recipe)
+    changes = {k: v for k, v in (("seed", args.seed), ("init", args.init)) if v is not None}
+    recipe = dataclasses.replace(recipe, **changes)
+    if args.stages is not None:
+        recipe = recipe.only(args.stages.split(","))
+    if recipe.init is not None:
+        check_exists(recipe.init)
+    check_teacher(recipe)
+    return recipe
+
+
+def check_teacher(recipe):
+    """A stage that distils needs an earlier stage or a file: said now, not when that stage begins."""
+    earlier = []
+    for stage in recipe.stages:
+        distils = stage.loss.distill != "none" or losses.needs_trace(stage.loss)
+        if distils and recipe.teacher not in earlier and not os.path.isfile(recipe.teacher or ""):
+            expected = "an earlier stage of this run, or a checkpoint"
+            raise UsageError(f"stage {stage.name}", "teacher", expected, repr(recipe.teacher))
+        earlier.append(stage.name)
+
+
+def report(args):
+    """The page of a training run, or of a benchmark."""
+    check_writable(args.out, args.force)
+    if os.path.isfile(args.run_folder):
+        refuse(args, "with the file of a benchmark", ("data", "pictures", "grid", "reach", "layer"))
+        return write_page(args, bench_page(args.run_folder))
+    if args.data is None:
+        refuse(args, "without --data", ("pictures", "grid", "reach"))
+    else:
+        check_exists(args.data)
+    sizes = args.pictures or 256, args.grid or 11, args.reach or 1.0
+    write_page(args, run_page(args.run_folder, args.data, *sizes, args.layer, sys.stderr))
+
+
+def write_page(args, text):
+    with atomic_write(args.out, args.force) as file:
+        file.write(text.encode())
+    print_summary(args, {"out": args.out, "bytes": len(text.encode())}, f"{args.out}: {len(text.encode()):,} bytes")
+
+
+def check_exists(path):
+    """Raise BadInputError for a path that is not there, before anything is made or read."""
+    if not os.path.exists(path):
+        raise BadInputError(path, "cannot be read: no such file or folder")
