@@ -42,6 +42,10 @@ def run(argv):
         args = build_parser().parse_args(argv)
     except SystemExit as stop:  # --help and --version
         return stop.code
+    from .backend import lib
+
+    if lib is None:
+        print("refvit: note: no C kernels, for want of a compiler at installation: NumPy works, slowly", file=sys.stderr)
     return args.run(args) or 0
 
 
