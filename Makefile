@@ -11,7 +11,7 @@ C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test compilers exhaustive wheel lint-c clean
+.PHONY: help setup demo test compilers exhaustive wheel sizes lint-c clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -53,6 +53,9 @@ build/near_avx512 build/near_avx2: tools/near.c csrc/rows_avx512.c csrc/rows_avx
 
 wheel: setup ## Build the wheel; try it on every Python here, and an installation without a compiler
 	$(VENV)/bin/python tools/check_wheel.py
+
+sizes: ## Lines of every file and its longest function
+	@$(PYTHON) tools/sizes.py
 
 lint-c: ## Compile all C with every compiler present (gcc, clang), warnings being errors
 	@test -n "$(C_COMPILERS)" || { echo "lint-c needs gcc or clang"; exit 1; }
