@@ -77,6 +77,19 @@ def set_backend(name):
     _chosen = check_backend(name)
 
 
+@contextlib.contextmanager
+def using_backend(name):
+    """``set_backend`` for a while, as a context manager; None leaves everything as it is."""
+    global _chosen
+    before = _chosen
+    if name is not None:
+        set_backend(name)
+    try:
+        yield
+    finally:
+        _chosen = before
+
+
 def level_of(backend=None):
     """Level of the backend named, or set, or forced by REFVIT_BACKEND, or best."""
     asked = backend, _chosen, os.environ.get("REFVIT_BACKEND")

@@ -1,10 +1,12 @@
-"""What the verbs trace and compare do; as in commands.py, a command returns its exit code, or None for 0."""
+"""What the verbs trace, compare and vectors do; as in commands.py, a command returns its exit code, or None for 0."""
 
 import os
 import sys
 
 import numpy as np
 
+from ..backend import check_backend
+from ..backend import info as backend_info
 from ..box import resolve
 from ..commands import open_model, print_json, print_summary
 from ..engine import Engine
@@ -14,11 +16,16 @@ from ..modelfile import engine_sha256
 from ..preprocess import crop
 from ..progress import Progress
 from ..safetensors import read
+from ..threads import set_threads
 from ..weights import load_model
+from .build import build
 from .compare import compare as compare_tensors
 from .foreign import read_foreign
+from .kit import check_target
+from .kitfile import read_kit
 from .npy import Header, read_npy
 from .page import compare_page
+from .run import chosen, run
 from .trace import check_pixels, read_trace, write_trace
 from .trace import trace as trace_model
 from .verdict import as_json, as_text
@@ -103,3 +110,25 @@ def judge_of(path, reference_path, reference):
     if expected != got:
         raise BadInputError(path, f"model of {reference_path}: sha256", expected, got)
     return engine
+
+
+def build_vectors(args):
+    """A new kit of test vectors."""
+    check_target(args.out, args.force)
+    kit = build(args.out, args.level, args.force, sys.stderr)
+    summary = {"out": args.out, "level": args.level, "cases": len(kit.rows), "bytes": kit.bytes}
+    print_summary(args, summary, f"{args.out}: level {args.level}, {len(kit.rows)} cases, {kit.bytes:,} bytes")
+
+
+def run_vectors(args):
+    """This refvit's answers to a kit."""
+    if args.threads is not None:
+        set_threads(args.threads)
+    if args.backend is not None:
+        check_backend(args.backend)
+    check_target(args.out)
+    cases = chosen(read_kit(args.kit), args.only)
+    refused = run(cases, args.out, args.backend, Progress(sys.stderr, "case", len(cases)))
+    backend = args.backend or backend_info()["default"]
+    summary = {"out": args.out, "backend": backend, "cases": len(cases), "refused": refused}
+    print_summary(args, summary, f"{args.out}: {len(cases)} cases by {backend}, {refused} inputs refused")

@@ -33,9 +33,9 @@ RULES = {
     "N12": "from bytes to the first tensor",
     "N13": "backward",
     "N14": "floating-point environment",
-    "section 3": "the forward pass, step by step",
-    "section 4": "the packed file",
-    "section 5": "seeded models",
+    "S3": "section 3: the forward pass, step by step",
+    "S4": "section 4: the packed file",
+    "S5": "section 5: seeded models",
 }
 
 

@@ -116,15 +116,20 @@ def add_bias(scores, bias, mask):
     return scores if mask is None else scores + mask[:, None]
 
 
-def score(q, k, s_q, s_k, bias, mask):
+def score(q, k, s_q, s_k, bias=None, mask=None, multiply=integer_product):
     """(((acc s_q) s_k) R) + bias + mask.  q, k int8 [B, W, H, T, D], s [B, H] -> [B, W, H, T, T]"""
-    acc = integer_product(q, k).astype(f32)
+    acc = multiply(q, k).astype(f32)
     return add_bias(((acc * spread(s_q)) * spread(s_k)) * score_scale(q), bias, mask)
 
 
-def float_score(q, k, bias, mask):
+def matmul16(a, b):
+    """exact.matmul16 for each leading index.  [..., M, K], [..., N, K] -> [..., M, N]"""
+    return batches(exact.matmul16, a, b)
+
+
+def float_score(q, k, bias=None, mask=None, multiply=matmul16):
     """The same from float32 q and k."""
-    return add_bias(batches(exact.matmul16, q, k) * score_scale(q), bias, mask)
+    return add_bias(multiply(q, k) * score_scale(q), bias, mask)
 
 
 def softmax(x):
@@ -136,15 +141,15 @@ def prob_codes(p):
     return np.rint(p / PROB_SCALE).astype(np.int8)
 
 
-def context(p, v, s_v):
+def context(p, v, s_v, multiply=integer_product):
     """(acc PROB_SCALE) s_v, heads side by side.  p int8 [B, W, H, T, T], v int8 [B, W, H, T, D] -> [B, W, T, H D]"""
-    acc = integer_product(p, v.swapaxes(-1, -2)).astype(f32)
+    acc = multiply(p, v.swapaxes(-1, -2)).astype(f32)
     return merge_heads_forward((acc * PROB_SCALE) * spread(s_v))
 
 
-def float_context(p, v):
+def float_context(p, v, multiply=matmul16):
     """The same from float32 probabilities and values."""
-    return merge_heads_forward(batches(exact.matmul16, p, v.swapaxes(-1, -2)))
+    return merge_heads_forward(multiply(p, v.swapaxes(-1, -2)))
 
 
 def batches(multiply, a, b):

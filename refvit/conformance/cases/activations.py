@@ -1,0 +1,143 @@
+"""Scales, zero points and codes of activations (N4, N5, N6)."""
+
+import numpy as np
+
+from ...quant import code_range, minmax_scale, symmetric_scale
+from ...rules import f32, qmax
+from .draft import Draw, draft, floats
+
+QUANTIZERS = ("symmetric", "minmax")
+TINY, LEAST = 2.0**-149, 2.0**-126
+
+
+def cases(level):
+    yield from scales(8 if level == 1 else 64)
+    yield from zero_points()
+    yield from static_scales()
+    yield from codes(8 if level == 1 else 64)
+
+
+def scale(label, comment, x, rules="N4", bits=8, quantizer="symmetric", groups=None, expectation="exact"):
+    x = np.atleast_2d(np.asarray(x, f32))
+    how = {"bits": bits, "quantizer": quantizer, "groups": len(x) if groups is None else groups}
+    return draft("scale", label, comment, rules, {"x": x}, how, expectation)
+
+
+def scales(rows):
+    for quantizer in QUANTIZERS:
+        for bits in range(2, 9):
+            x = Draw(f"scale {quantizer} {bits}").normal(rows, 37, std=bits)
+            yield scale(f"{quantizer}-{bits}", f"{bits} bits", x, "N4", bits, quantizer)
+        levels = f32(127 if quantizer == "symmetric" else 255)
+        small = np.zeros((9, 3), f32)
+        small[:, 1] = np.concatenate([near(levels * f32(LEAST)), near(levels * f32(LEAST) * f32(0.5)), floats(0, TINY, LEAST)])
+        yield scale(f"{quantizer}-smallest", "scales around 2^-126, below which s is 1; zeros and subnormals",
+                    small, "N4 N5 N14", 8, quantizer)  # fmt: skip
+        x = Draw(f"infinite {quantizer}").normal(5, 6)
+        x[0, 2], x[1, 0], x[2] = np.inf, -np.inf, [np.inf, -np.inf, 1, -2, 0, 3]
+        x[3], x[4] = np.inf, [-np.inf, np.inf, 0, 0, TINY, -TINY]
+        yield scale(f"{quantizer}-infinite", "infinities do not count; a row of nothing else has s = 1",
+                    x, "N4 N5", 8, quantizer)  # fmt: skip
+        x = Draw(f"groups {quantizer}").normal(12, 10) * (f32(1) + np.arange(12, dtype=f32))[:, None]
+        for groups in (1, 3, 4):
+            yield scale(f"{quantizer}-groups-{groups}", f"{groups} scales for 12 rows: each covers a run of rows",
+                        x, "N4 N6", 8, quantizer, groups)  # fmt: skip
+        yield scale(f"{quantizer}-nan", "a NaN is an error", floats(1, np.nan, 2), "N5", 8, quantizer,
+                    expectation="reject")  # fmt: skip
+        yield scale(f"{quantizer}-one-value", "K = 1", Draw("one").normal(9, 1), "N4", 8, quantizer)
+        x = Draw(f"signs {quantizer}").uniform(1, 3, 2, 9)
+        yield scale(f"{quantizer}-one-sign", "rows of one sign: 0 belongs to the range", x * floats(1, -1)[:, None],
+                    "N4", 8, quantizer)  # fmt: skip
+    yield scale("minmax-overflow", "hi - lo overflows: both are divided first",
+                [floats(3e38, -3e38, 1), floats("0x1.fffffep+127", "-0x1.fffffep+127", 0), floats(2e38, -1.5e38, 7)],
+                "N4 N5", 8, "minmax")  # fmt: skip
+    yield scale("symmetric-reciprocal", "amax / 127 is not amax * (1 / 127) in these rows",
+                floats(1, 2.5, 3.3, 5.1, 6.7, 7.9, 9.3, 11.3)[:, None])  # fmt: skip
+
+
+def near(value):
+    """A float32 and its neighbours."""
+    return np.array([np.nextafter(value, f32(0)), value, np.nextafter(value, f32(1))], f32)
+
+
+def zero_points():
+    def case(label, comment, x, bits=8, groups=None, rules="N4"):
+        x = np.atleast_2d(np.asarray(x, f32))
+        groups = len(x) if groups is None else groups
+        s, _ = minmax_scale(x.reshape(groups, -1), bits)
+        inputs = {"x": x, "s": np.repeat(s, len(x) // groups)}
+        return draft("zero_point", label, comment, rules, inputs, {"bits": bits, "groups": groups})
+
+    for bits in range(2, 9):
+        yield case(f"bits-{bits}", f"{bits} bits", Draw(f"zero point {bits}").normal(24, 9) + f32(0.3), bits)
+    yield case("ends", "only positive, only negative, zeros: the lowest and the highest zero point",
+               [floats(1, 2, 3), floats(-1, -2, -3), floats(0, 0, 0), floats(5, 0, 0), floats(-5, 0, 0)])  # fmt: skip
+    ties = [floats(-(m + 0.5), 255 - (m + 0.5), 0) for m in range(0, 12)]
+    yield case("ties", "lo / s = -(m + 1/2), s = 1: ties go to even", ties)
+    x = Draw("zero point quotients").uniform(-1, 1, 500, 2)
+    yield case("quotients", "lo / s and its difference from -128 are rounded, each once", x)
+    yield case("tiny", "s is 1 before zp is computed, for subnormals", [floats(TINY, -TINY), floats(LEAST, -LEAST)],
+               rules="N4 N5 N14")  # fmt: skip
+    yield case("infinite", "infinities do not count", [floats(np.inf, -2, 3), floats(-np.inf, 4, -1)], rules="N4 N5")
+    yield case("overflow", "hi - lo overflows", [floats(3e38, -3e38), floats(3e38, -1e38)], rules="N4 N5")
+    x = Draw("zero point groups").normal(8, 5) * (f32(1) + np.arange(8, dtype=f32))[:, None]
+    yield case("groups", "two zero points for 8 rows", x, groups=2, rules="N4 N6")
+
+
+def static_scales():
+    ranges = {
+        "usual": (3.3, -2.1, 3.3), "positive": (6.0, 0.0, 6.0), "negative": (4.7, -4.7, 0.0), "zero": (0.0, 0.0, 0.0),
+        "tiny": (LEAST, -LEAST, TINY), "overflow": (3e38, -3e38, 3e38), "tie": (252.5, -2.5, 252.5)
+    }  # fmt: skip
+    for label, values in ranges.items():
+        for quantizer in QUANTIZERS:
+            for bits in (8, 4) if label == "usual" else (8,):
+                comment = f"{label} range; symmetric zero points are 0" if quantizer == "symmetric" else f"{label} range"
+                yield draft("static_scale", f"{quantizer}-{label}-{bits}", comment, "N4 N5 N6",
+                            {"range": floats(*values)}, {"bits": bits, "quantizer": quantizer})  # fmt: skip
+
+
+def code_case(label, comment, x, s, zp=None, rules="N4", bits=8, quantizer="symmetric", expectation="exact"):
+    x = np.atleast_2d(np.asarray(x, f32))
+    s = np.broadcast_to(np.asarray(s, f32), len(x)).copy()
+    zp = np.zeros(len(x), np.int32) if zp is None else np.broadcast_to(np.asarray(zp, np.int32), len(x)).copy()
+    how = {"bits": bits, "quantizer": quantizer}
+    return draft("codes", label, comment, rules, {"x": x, "s": s, "zp": zp}, how, expectation)
+
+
+def codes(rows):
+    for quantizer in QUANTIZERS:
+        for bits in range(2, 9):
+            x = Draw(f"codes {quantizer} {bits}").normal(rows, 67, std=3)
+            s, zp = (symmetric_scale(x, bits), None) if quantizer == "symmetric" else minmax_scale(x, bits)
+            yield code_case(f"{quantizer}-{bits}", f"{bits} bits", x, s, zp, "N4", bits, quantizer)
+            high = qmax(bits)
+            edges = floats(*(v + d for v in (-high - 1, -high, high, high + 1) for d in (-0.5, 0, 0.5)), 1e30, -1e30)
+            zp = None if quantizer == "symmetric" else code_range(bits, quantizer)[bits % 2]
+            yield code_case(f"{quantizer}-{bits}-ends", f"the ends of the codes of {bits} bits, and beyond them",
+                            edges, 1, zp, "N4", bits, quantizer)  # fmt: skip
+        zp = None if quantizer == "symmetric" else -7
+        ties = floats(*(m + 0.5 for m in range(-20, 20)))
+        yield code_case(f"{quantizer}-ties", "x / s = m + 1/2: ties go to even, on both sides of 0",
+                        [ties, ties * f32(0.375)], floats(1, 0.375), zp, "N4", 8, quantizer)  # fmt: skip
+        yield code_case(f"{quantizer}-infinite", "infinities saturate; so does a quotient that overflows",
+                        floats(np.inf, -np.inf, 3e38, -3e38), 2.0**-10, zp, "N4 N5", 8, quantizer)  # fmt: skip
+        yield code_case(f"{quantizer}-subnormal", "subnormals with s = 1 and with the smallest s",
+                        [floats(TINY, -TINY, LEAST, -LEAST, 0, -0.0)] * 2, floats(1, LEAST), zp, "N4 N5 N14", 8,
+                        quantizer)  # fmt: skip
+        yield code_case(f"{quantizer}-nan", "a NaN is an error", floats(np.nan, 0), 1, zp, "N5", 8, quantizer, "reject")
+    x, s = reciprocals()
+    yield code_case("division", "x / s lies at a tie or beside it, and x * (1 / s), or a float64 quotient, gives another code",
+                    x, s)  # fmt: skip
+    for zp in (-128, 127, -1):
+        x = floats(*np.arange(-140, 141, dtype=f32).tolist()) + f32(0.5)
+        yield code_case(f"minmax-zp-{zp}".replace("--", "-minus-"), "the zero point is added after rounding: ties are those of x / s",
+                        x, 1, zp, "N4", 8, "minmax")  # fmt: skip
+    yield code_case("half-below", "0.49999997, where floor(v + 0.5) gives 1", floats(0.49999997, -0.49999997, 8388609), 1)
+
+
+def reciprocals():
+    """Values that lie at (m + 1/2) s, rounded, for many s, where a product with 1 / s or a float64 quotient fails."""
+    s = Draw("reciprocals").uniform(0.01, 0.02, 64)
+    x = ((np.arange(-64, 64) + 0.5)[None, :] * s[:, None]).astype(f32)
+    return x, s
