@@ -111,6 +111,9 @@ def check_entry(where, case, rules, flags):
     where = case["id"]
     need(case["expectation"] in EXPECTATIONS, where, "expectation is unknown")
     need(isinstance(case.get("parameters"), dict), where, "parameters are not an object")
+    for value in case["parameters"].values():
+        values_ = value if isinstance(value, list) else [value]
+        need(all(type(v) in (int, str) for v in values_), where, "parameters are not integers and texts")
     for key, titles in (("rules", rules), ("flags", flags)):
         names = case.get(key)
         need(isinstance(names, list) and all(isinstance(n, str) and n in titles for n in names), where, key)
