@@ -104,6 +104,8 @@ def load_packed(path):
 
 def engine_from(tensors, meta):
     """Engine from the tensors and the metadata of a packed file; every tensor must be used."""
+    if meta.get("format") != FORMAT:
+        raise BadInputError("metadata", "format", FORMAT, meta.get("format"))
     version = parse(meta, "spec_version")
     if type(version) is not int or version != SPEC_VERSION:
         raise UnsupportedError("metadata", "spec_version", SPEC_VERSION, version)

@@ -8,8 +8,8 @@ import numpy as np
 
 from refvit.layers import patches_forward
 from refvit.window import bias_forward, from_windows, merge_patches, shift_mask, to_windows
-from tests import bounded
-from tests.bounded import Bounded
+from refvit.conformance import bounded
+from refvit.conformance.bounded import Bounded
 
 
 def steps(config, p):

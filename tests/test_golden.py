@@ -1,7 +1,7 @@
 """The float models against PyTorch, on narrow models with random non-trivial weights (made by tools/make_golden.py).
 
 Three questions: does each module do the right thing to its input, within what float32 rounding can do (bounds derived
-in tests/bounded.py); is the whole as accurate as PyTorch's float32; are the gradients the exact ones.
+in refvit/conformance/bounded.py); is the whole as accurate as PyTorch's float32; are the gradients the exact ones.
 """
 
 import json
@@ -14,7 +14,7 @@ import pytest
 from refvit import safetensors
 from refvit.config import SwinConfig, ViTConfig
 from refvit.model import Model
-from tests.bounded import Bounded, U
+from refvit.conformance.bounded import Bounded, U
 from tests.bounded_modules import steps
 
 FOLDER = Path(__file__).parent / "golden"

@@ -13,7 +13,7 @@ from refvit import safetensors
 from refvit.config import model_config
 from refvit.model import Model
 from refvit.preprocess import crop, normalise
-from tests.bounded import U
+from refvit.conformance.bounded import U
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -5,11 +5,14 @@ an operation whose operands are off by e_a, e_b carries those errors on exactly,
 u (|value| + error), or an underflow below 2^-149; a sum or dot product of n terms adds gamma_n = n u / (1 - n u) times
 the sum of their sizes, for any order of summation, with or without fused multiply-add.
 The value is the exact result, so a wrong formula shows as well: tests compare it with PyTorch's float64.
+It is computed by + - * / and sqrt in a fixed order, exp and erf below included: float64 with the same bits everywhere.
 """
 
 import math
 
 import numpy as np
+
+from ..exact import LN2_HI, LN2_LO, LOG2E
 
 U = 2.0**-24  # unit roundoff of float32
 TINY = 2.0**-149  # smallest positive float32
@@ -53,19 +56,70 @@ class Bounded:
         return rounded(value, (self.err + abs(value) * other.err) / (abs(other.value) - other.err))
 
     def __matmul__(self, other):
-        carried = self.err @ other.size + abs(self.value) @ other.err
+        carried = matmul(self.err, other.size) + matmul(abs(self.value), other.err)
         terms = self.value.shape[-1]
-        return Bounded(self.value @ other.value, carried + gamma(terms) * (self.size @ other.size) + terms * TINY)
+        own = gamma(terms) * matmul(self.size, other.size) + terms * TINY
+        return Bounded(matmul(self.value, other.value), carried + own)
 
     def sum(self, axis, keepdims=False):
-        value = self.value.sum(axis=axis, keepdims=keepdims)
-        terms = self.value.size // value.size
-        total = self.size.sum(axis=axis, keepdims=keepdims)
-        return Bounded(value, self.err.sum(axis=axis, keepdims=keepdims) + gamma(terms) * total)
+        value, err, size = (total(a, axis, keepdims) for a in (self.value, self.err, self.size))
+        return Bounded(value, err + gamma(self.value.size // value.size) * size)
 
     def mean(self, axis, keepdims=False):
-        total = self.sum(axis, keepdims)
-        return total / Bounded(self.value.size // total.value.size)
+        y = self.sum(axis, keepdims)
+        return y / Bounded(self.value.size // y.value.size)
+
+    def interval(self):
+        """The lowest and highest float32 result.  -> low, high
+
+        err is at least U |result|, or of the terms' sizes; what float64 adds to it is less than a share of 2^-16.
+        """
+        reach = self.err * (1 + 2.0**-16)
+        return downward(self.value - reach), -downward(-self.value - reach)
+
+
+def total(a, axis, keepdims=False):
+    """A sum, one element after the other."""
+    axes = sorted(i % a.ndim for i in (axis if isinstance(axis, tuple) else (axis,)))
+    last = np.moveaxis(a, axes, range(-len(axes), 0))
+    y = np.add.accumulate(last.reshape(*last.shape[: a.ndim - len(axes)], -1), axis=-1)[..., -1]
+    return np.expand_dims(y, tuple(axes)) if keepdims else y
+
+
+def matmul(a, b):
+    """A product of matrices, its terms added one after the other.  [..., M, K], [..., K, N] -> [..., M, N]"""
+    y = a[..., :, :1] * b[..., :1, :]
+    for k in range(1, a.shape[-1]):
+        y += a[..., :, k : k + 1] * b[..., k : k + 1, :]
+    return y
+
+
+def downward(v):
+    """float64 -> the largest float32 that is not above"""
+    with np.errstate(over="ignore"):
+        y = v.astype(np.float32)
+    return np.where(y > v, np.nextafter(y, np.float32(-np.inf)), y)
+
+
+def exp64(x):
+    """e^x by x = n ln 2 + r and a Taylor series: |r| <= 0.35, so that its first missing term is below 2^-60."""
+    x = np.clip(x, -800.0, 800.0)
+    n = np.rint(x * LOG2E)
+    r = (x - n * LN2_HI) - n * LN2_LO
+    p = np.ones_like(r)
+    for k in range(14, 0, -1):
+        p = p * r / k + 1
+    return np.ldexp(p, n.astype(np.int32))
+
+
+def erf64(x):
+    """erf(x) = 2 / sqrt(pi) exp(-x^2) sum of 2^n x^(2n+1) / (1 3 5 ... (2n+1)): no term is negative; 1 from 6 on."""
+    a = np.minimum(np.abs(x), 6.0)
+    term = y = a * (2 / math.sqrt(math.pi)) * exp64(-a * a)
+    for n in range(1, 131):
+        term = term * (2 * a * a / (2 * n + 1))
+        y = y + term
+    return np.copysign(y, x)
 
 
 def rounded(value, err):
@@ -82,13 +136,13 @@ def sqrt(a):
 
 
 def exp(a):
-    value = np.exp(a.value)
-    return Bounded(value, value * (np.exp(a.err) * (1 + EXP) - 1) + TINY)
+    value = exp64(a.value)
+    return Bounded(value, value * (exp64(a.err) * (1 + EXP) - 1) + TINY)
 
 
 def erf(a):
     """|erf'| <= 2 / sqrt(pi)"""
-    value = np.vectorize(math.erf, otypes=[np.float64])(a.value)
+    value = erf64(a.value)
     return Bounded(value, a.err * 2 / math.sqrt(math.pi) + ERF * np.minimum(abs(value) + a.err, 1.0) + TINY)
 
 
@@ -130,10 +184,10 @@ def softmax(x):
     off by a factor of at most r = exp(eta) (1 + EXP); the sum by the mean of r, weighted by the results.
     """
     d = rounded(x.value - x.value.max(-1, keepdims=True), x.err)
-    p = np.exp(d.value)
-    p /= p.sum(-1, keepdims=True)
-    r = np.exp(d.err + x.err.max(-1, keepdims=True) * U) * (1 + EXP) - 1
-    off = (p * r).sum(-1, keepdims=True) + gamma(p.shape[-1])
+    p = exp64(d.value)
+    p /= total(p, -1, keepdims=True)
+    r = exp64(d.err + x.err.max(-1, keepdims=True) * U) * (1 + EXP) - 1
+    off = total(p * r, -1, keepdims=True) + gamma(p.shape[-1])
     return Bounded(p, p * ((1 + r) * (1 + U) / (1 - off) - 1) + 2 * TINY)
 
 

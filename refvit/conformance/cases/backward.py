@@ -1,0 +1,65 @@
+"""Training: straight-through masks, exactly; gradients within bounds (N13)."""
+
+import numpy as np
+
+from ...quant import minmax_scale, symmetric_scale
+from ...rules import f32, qmax
+from .. import bounded
+from ..bounded import Bounded
+from .draft import Draw, draft, floats
+
+
+def cases(level):
+    rows = 4 if level == 1 else 64
+    yield from masks()
+    yield from gradients(rows)
+
+
+def masks():
+    def act(label, comment, x, s, zp, bits, quantizer):
+        x, s, zp = np.atleast_2d(x), np.asarray(s, f32), np.asarray(zp, np.int32)
+        how = {"bits": bits, "quantizer": quantizer}
+        return draft("act_mask", label, comment, "N13", {"x": x, "s": s, "zp": zp}, how)
+
+    for bits in (2, 5, 8):
+        high = qmax(bits)
+        edges = floats(*(v + d for v in (-high - 1, -high, high, high + 1) for d in (-0.5, -0.25, 0, 0.25, 0.5)), 0, 1e30, -np.inf)
+        yield act(f"symmetric-{bits}", "the gradient passes where the code before the clip is in its range", edges, [1], [0], bits, "symmetric")
+        yield act(f"minmax-{bits}", "the same with a zero point", edges, [1], [1], bits, "minmax")
+    x = Draw("act mask").normal(6, 40)
+    yield act("dynamic-symmetric", "scales of the rows themselves clip nothing", x, symmetric_scale(x, 8), np.zeros(6), 8, "symmetric")
+    s, zp = minmax_scale(x, 4)
+    yield act("dynamic-minmax", "rounding of the zero point may push an end out of range", x, s, zp, 4, "minmax")
+    for clip in ("0x1p-1", "0x1.99999ap-4"):
+        limit = f32(float.fromhex(clip))
+        w = np.concatenate([floats(0, 1, -1, 0.3), np.array([limit, -limit, np.nextafter(limit, f32(1)), np.nextafter(-limit, f32(-1))])])
+        yield draft("weight_mask", clip.replace("+", "").lower(), "|w| = c passes", "N13", {"w": w.astype(f32)[None]}, {"ste_clip": clip})
+    yield draft("weight_mask", "decimal", "c is rounded to f32 before it is compared", "N13",
+                {"w": floats(0.1, "0x1.999998p-4", "0x1.99999cp-4")[None]}, {"ste_clip": "0x1.999999999999ap-4"})  # fmt: skip
+
+
+def gradients(rows):
+    def case(operation, label, comment, inputs, names, bounds, parameters=None):
+        intervals = {name: bound.interval() for name, bound in zip(names, bounds, strict=True)}
+        return draft(operation, label, comment, "N13", inputs, parameters, "bound", intervals)
+
+    for k in (1, 16, 33, 96):
+        draw = Draw(f"layernorm backward {k}")
+        x, weight, dy = draw.normal(rows, k), draw.normal(k) + f32(1), draw.normal(rows, k)
+        bound = bounded.layernorm_gradients(*(Bounded(v) for v in (dy, x, weight)), 0.5)
+        inputs = {"x": x, "weight": weight, "dy": dy}
+        yield case("layernorm_backward", str(k), f"K = {k}", inputs, ("dx", "dweight", "dbias"), bound, {"eps": "0.5"})
+    for k in (2, 17, 65):
+        draw = Draw(f"softmax backward {k}")
+        x, dy = draw.normal(rows, k, std=2), draw.normal(rows, k)
+        bound = bounded.softmax_gradient(Bounded(dy), bounded.softmax(Bounded(x)))
+        yield case("softmax_backward", str(k), f"K = {k}", {"x": x, "dy": dy}, ("dx",), [bound])
+    draw = Draw("gelu backward")
+    x, dy = np.concatenate([draw.normal(300, std=2), floats(0, 1, -1, 5, -5)]), draw.normal(305)
+    yield case("gelu_backward", "usual", "Phi(x) + x phi(x), of the erf form", {"x": x, "dy": dy}, ("dx",),
+               [bounded.gelu_gradient(Bounded(dy), Bounded(x))])  # fmt: skip
+    for n, k in ((1, 1), (5, 7), (24, 24), (9, 65)):
+        draw = Draw(f"linear backward {n} {k}")
+        inputs = {"x": draw.normal(rows, k), "w": draw.normal(n, k), "dy": draw.normal(rows, n)}
+        bound = bounded.linear_gradients(Bounded(inputs["dy"]), Bounded(inputs["x"]), Bounded(inputs["w"]))
+        yield case("linear_backward", f"{n}-{k}", f"[{n}, {k}]", inputs, ("dx", "dw", "db"), bound)
