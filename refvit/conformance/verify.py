@@ -130,15 +130,13 @@ class Port:
         if state == MISSING or (case.operation in self.seen and case.operation != MODEL):
             return None
         self.seen.add(case.operation)
-        if case.operation == MODEL:
-            return Close(comparison=compared(case, found))
-        if not isinstance(what, Difference):
-            return Close()
-        bounds = (None, None) if tensor.low is None else (tensor.low[what.index], tensor.high[what.index])
-        step = steps_of(case).get(tensor.name)
-        if step is None:
+        index, bounds = what.index if isinstance(what, Difference) else None, (None, None)
+        if index is not None and tensor.low is not None:
+            bounds = tensor.low[index], tensor.high[index]
+        try:
+            return Close(*bounds, **looked_into(case, tensor.name, found, index))
+        except MALFORMED:  # a kit whose inputs are not those of the operation: nothing is known of its mistakes
             return Close(*bounds)
-        return Close(*bounds, *searched(case, step, found.tensors[tensor.name], what.index))
 
 
 def judge(tensor, found, errors):
@@ -155,21 +153,20 @@ def judge(tensor, found, errors):
     return (RIGHT, None) if what is None else (WRONG, what)
 
 
-def searched(case, step, got, index):
-    """-> the value before rounding, and the likely causes"""
-    try:
-        with default_environment(), np.errstate(all="ignore"):
-            return value_before(step, index), causes(step, step.value(), got)
-    except MALFORMED:
-        raise BadInputError(case.id, "inputs and parameters", f"those of {case.operation}", "others") from None
+def looked_into(case, name, found, index):
+    """What mistake it may be.  index: of the first wrong value of the output ``name``, or None -> fields of Close"""
+    if case.operation == MODEL:
+        return {"comparison": compared(case, found)}
+    step = None if index is None else steps_of(case).get(name)
+    if step is None:
+        return {}
+    with default_environment(), np.errstate(all="ignore"):
+        return {"before": value_before(step, index), "causes": causes(step, step.value(), found.tensors[name])}
 
 
 def compared(case, found):
     """A whole model, tensor by tensor.  -> Comparison"""
-    arrays = case.arrays
-    if set(arrays) != {"file", PIXELS}:
-        raise BadInputError(case.id, "inputs", f"file, {PIXELS}", ", ".join(arrays))
-    engine, pixels = engine_of(arrays["file"]), {PIXELS: arrays[PIXELS]}
+    engine, pixels = engine_of(case.arrays["file"]), {PIXELS: case.arrays[PIXELS]}
     tensors = pixels | {tensor.name: tensor.value for tensor in case.outputs}
     reference = Trace(tensors, {"quant": dataclasses.asdict(engine.quant), "left_out": 0})
     return compare(reference, dataclasses.replace(found, tensors=pixels | found.tensors), engine)

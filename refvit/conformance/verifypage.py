@@ -13,9 +13,9 @@ from .verify import LEFT_OUT, MISSING, RIGHT, WRONG
 MARKS = {RIGHT: "\u2713", WRONG: "\u2717", MISSING: "?", LEFT_OUT: "\u2013"}
 WORDS = {RIGHT: "right", WRONG: "wrong", MISSING: "missing", LEFT_OUT: "not checked"}
 CELLS = """
-.cells td { text-align: center; padding: .1rem .35rem; border: 1px solid var(--bg); }
-.cells th { font-weight: 500; padding: .1rem .35rem; }
-.right { background: #2f855a40; } .wrong { background: #e53e3e80; font-weight: 700; } .missing { background: #d69e2e66; }
+.cells td, .cells th { text-align: center; font-weight: 500; padding: .1rem .2rem; border: 1px solid var(--bg); }
+.cells tr > :first-child { text-align: left; position: sticky; left: 0; background: var(--bg); }
+.right { background: #2f855a40; } .wrong { background: #e53e3e80; } .missing { background: #d69e2e66; }
 .left_out { background: #71809633; }
 """
 
@@ -67,7 +67,7 @@ def cell(states):
         return "<td></td>"
     state = next(state for state in (WRONG, MISSING, LEFT_OUT, RIGHT) if states[state])
     about = ", ".join(f"{states[s]} {WORDS[s]}" for s in STATES if states[s])
-    return f'<td class="{state}" title="{about}">{MARKS[state]}\u00a0{states[state]}</td>'
+    return f'<td class="{state}" title="{about}">{MARKS[state]}\u202f{states[state]}</td>'
 
 
 def model(judged):
