@@ -133,7 +133,7 @@ STEPS = {
     "codes": plain("q", "codes"), "prob_codes": plain("q", "prob_codes"), "context": plain("context", "context"),
     "float_context": plain("context", "float_context"), "score": score("score"), "float_score": score("float_score"),
     **{f.__name__: f for f in (
-        scale, zero_point, static_scale, weight_int8, ternary_product, int8_product, rescale, layernorm, residual, logits,
-        norm_codes, gelu_codes, softmax_codes, linear, attention
+        scale, zero_point, static_scale, weight_int8, ternary_product, int8_product, rescale, layernorm, residual,
+        logits, norm_codes, gelu_codes, softmax_codes, linear, attention
     )},
 }  # fmt: skip
