@@ -25,7 +25,7 @@ def build_parser():
     for add in (
         add_classify, add_eval, add_calibrate, add_pack, add_unpack, add_info, add_preprocess, add_backends,
         training.add_train, benchmark.add_bench, training.add_report, conformance.add_trace, conformance.add_compare,
-        conformance.add_vectors,
+        conformance.add_vectors, conformance.add_verify,
     ):  # fmt: skip
         add(verbs)
     return parser

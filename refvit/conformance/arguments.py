@@ -68,3 +68,19 @@ def add_run(actions):
     verb.add_argument("-o", "--out", required=True, metavar="OUTPUTS", help="a new folder, for ID/NAME.bin")
     verb.add_argument("--only", metavar="PATTERN", help="only cases whose ids fit, as 'softmax/*'")
     add_compute(verb)
+
+
+def add_verify(verbs):
+    about = (
+        "Hold the outputs of another implementation against a kit of test vectors: the first case that is wrong, the likely "
+        "mistake, and which operations and rules are right. Exit code 0: every case was checked and is right; with --only, "
+        "every case that fits."
+    )
+    verb = add_verb(verbs, "verify", commands.verify, about, "refvit verify kit outputs -o page.html")
+    verb.add_argument("kit", metavar="KIT", help="written by refvit vectors build")
+    outputs_help = "a folder of ID/NAME.bin (raw) or ID/NAME.npy, or one .safetensors or .npz with names ID/NAME"
+    verb.add_argument("outputs", metavar="OUTPUTS", help=outputs_help)
+    only_help = "only cases whose ids fit, as 'softmax/*'; may be given several times"
+    verb.add_argument("--only", action="append", metavar="PATTERN", help=only_help)
+    verb.add_argument("-o", "--out", metavar="FILE", help="a page of the results, one self-contained HTML file")
+    verb.add_argument("--force", action="store_true", help="overwrite FILE")

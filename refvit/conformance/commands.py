@@ -1,4 +1,4 @@
-"""What the verbs trace, compare and vectors do; as in commands.py, a command returns its exit code, or None for 0."""
+"""What the verbs trace, compare, vectors and verify do; as in commands.py, a command returns its exit code, or None for 0."""
 
 import os
 import sys
@@ -18,6 +18,7 @@ from ..progress import Progress
 from ..safetensors import read
 from ..threads import set_threads
 from ..weights import load_model
+from . import findings
 from .build import build
 from .compare import compare as compare_tensors
 from .foreign import read_foreign
@@ -29,6 +30,8 @@ from .run import chosen, run
 from .trace import check_pixels, read_trace, write_trace
 from .trace import trace as trace_model
 from .verdict import as_json, as_text
+from .verify import verify as verify_outputs
+from .verifypage import verify_page
 
 EXIT_DIFFERENT = 1
 
@@ -88,14 +91,19 @@ def compare(args):
     meter = None if engine is None else Progress(sys.stderr, "judge", steps(reference))
     found = compare_tensors(reference, foreign, engine, meter)
     result = as_json(found, args.reference, args.other, args.out)
+    return tell(args, result, as_text(result), lambda: compare_page(result), found.equal)
+
+
+def tell(args, result, lines, page, fine):
+    """Print a result and write its page, a function's text, where one is wanted.  -> exit code"""
     if args.out is not None:
         with atomic_write(args.out, args.force) as file:
-            file.write(compare_page(result).encode())
+            file.write(page().encode())
     if args.json:
         print_json(result)
     else:
-        print("\n".join(as_text(result)))
-    return 0 if found.equal else EXIT_DIFFERENT
+        print("\n".join(lines))
+    return 0 if fine else EXIT_DIFFERENT
 
 
 def steps(reference):
@@ -132,3 +140,13 @@ def run_vectors(args):
     backend = args.backend or backend_info()["default"]
     summary = {"out": args.out, "backend": backend, "cases": len(cases), "refused": refused}
     print_summary(args, summary, f"{args.out}: {len(cases)} cases by {backend}, {refused} inputs refused")
+
+
+def verify(args):
+    """OUTPUTS beside KIT, case by case."""
+    if args.out is not None:
+        check_writable(args.out, args.force)
+    kit = read_kit(args.kit)
+    found = verify_outputs(kit, args.outputs, args.only, Progress(sys.stderr, "case", len(kit)))
+    result = findings.as_json(found, args.kit, args.outputs, args.out)
+    return tell(args, result, findings.as_text(result), lambda: verify_page(found, result), found.passed)

@@ -25,14 +25,19 @@ class Difference:
         return self.count / self.size
 
 
-def difference(expected, got):
-    """None where both hold the same bits (or, in another dtype, the same values).  Arrays of one shape -> Difference"""
-    changed = changes(expected, got)
+def difference(expected, got, low=None, high=None):
+    """None where both hold the same bits (or, in another dtype, the same values).  Arrays of one shape -> Difference
+
+    low, high  where given, all values between them are right, and the others' distances are to the nearer bound
+    """
+    changed = changes(expected, got) if low is None else ~within(got, low, high)
     if not changed.any():
         return None
+    with np.errstate(invalid="ignore"):  # a NaN, which is counted by itself
+        nearest = expected if low is None else np.clip(got, low, high).astype(expected.dtype)
     index = np.unravel_index(int(np.argmax(changed)), changed.shape)
     nan = np.isnan(got) if got.dtype.kind == "f" else np.zeros(got.shape, bool)
-    distance = np.where(nan, 0, distances(expected, got))
+    distance = np.where(nan, 0, distances(nearest, got))
     count = max(1, int((~nan).sum()))
     unit = "ulp" if expected.dtype.kind == "f" else "step"
     return Difference(
@@ -41,15 +46,22 @@ def difference(expected, got):
     )  # fmt: skip
 
 
+def within(value, low, high):
+    """Where low <= value <= high; a NaN is not."""
+    return (low <= value) & (value <= high)
+
+
 def changes(expected, got):
     """Where two arrays differ; -0 is not +0, and every NaN is a change."""
-    if expected.dtype == got.dtype and expected.dtype.kind == "f":
+    if expected.dtype == got.dtype:
         return expected.view(bits_of(expected)) != got.view(bits_of(got))
     return expected.astype(np.float64) != got.astype(np.float64)
 
 
 def distances(expected, got):
     """ulp between float32 values (what lies between them), or steps between integers.  -> float64"""
+    if expected.dtype == got.dtype == np.uint64:  # float64 holds the differences well, not the numbers
+        return (np.maximum(expected, got) - np.minimum(expected, got)).astype(np.float64)
     if expected.dtype.kind != "f":
         return np.abs(np.nan_to_num(got.astype(np.float64)) - expected.astype(np.float64))
     with np.errstate(over="ignore", invalid="ignore"):

@@ -74,13 +74,9 @@ def opened(path):
 
 
 def folder(path):
-    """A folder of NAME.npy and NAME.bin."""
-    try:
-        files = sorted(os.listdir(path))
-    except OSError as error:
-        raise BadInputError(path, f"cannot be listed: {error.strerror}") from None
+    """A folder of NAME.npy and NAME.bin; a NAME with / lies in folders below."""
     names = {}
-    for file in files:
+    for file in sorted(files_below(path)):
         name, suffix = os.path.splitext(file)
         if suffix in (".npy", ".bin") and names.setdefault(name, file) != file:
             raise BadInputError(path, f"tensor {name}", "one file", f"{names[name]} and {file}")
@@ -90,6 +86,17 @@ def folder(path):
         return read_npy(where, ref.size) if where.endswith(".npy") else read_raw(where, ref)
 
     return names, read
+
+
+def files_below(path):
+    """Names of all files under a folder, with / between the folders."""
+
+    def fail(error):
+        raise BadInputError(path, f"cannot be listed: {error.strerror}")
+
+    for place, _, files in os.walk(path, onerror=fail):
+        for file in files:
+            yield os.path.relpath(os.path.join(place, file), path).replace(os.sep, "/")
 
 
 def read_raw(path, ref):

@@ -1,0 +1,181 @@
+"""What a verification says: as JSON and as lines of text."""
+
+from collections import Counter
+
+from .compare import tie_distance
+from .difference import Difference, hexadecimal
+from .verdict import as_json as comparison_json
+from .verdict import both_forms, decimal, listed, numbers, size_of
+from .verify import LEFT_OUT, MISSING, RIGHT, WRONG
+
+STATES = (RIGHT, WRONG, MISSING, LEFT_OUT)
+CAUSES = 3  # likely causes in a line of text
+
+
+def as_json(found, kit, outputs, out=None):
+    """The object that --json prints; README lists its keys."""
+    states = Counter(result.state for result in found.results)
+    counts = {"cases": len(found.results)} | {state: states[state] for state in STATES} | {"extra": len(found.extra)}
+    counts["not_checked"] = counts[MISSING] + counts[LEFT_OUT] + counts["extra"]
+    return {
+        "passed": found.passed, "kit": str(kit), "outputs": str(outputs), "out": out, "level": found.kit.level,
+        "counts": counts,
+        "first": first_json(found),
+        "operations": operations_json(found),
+        "rules": rules_json(found),
+        "cases": [case_json(result) for result in found.results],
+        "extra": found.extra,
+        "converted": [{"name": name, "dtype": dtype} for name, dtype in found.converted.items()],
+    }  # fmt: skip
+
+
+def case_json(result):
+    row = result.row
+    about = {key: row[key] for key in ("id", "operation", "rules")}
+    return about | {"state": result.state, "output": result.output, **numbers(result.what)}
+
+
+def first_json(found):
+    """The first wrong case, or null."""
+    result = next(iter(found.of(WRONG)), None)
+    if result is None:
+        return None
+    row, close = result.row, result.close
+    what = result.what if isinstance(result.what, Difference) else None
+    before = Counter(r.state for r in found.results[: found.results.index(result)])
+    return {
+        **{key: row[key] for key in ("id", "operation", "comment", "expectation")}, "output": result.output,
+        "what": None if what else result.what, "index": what and list(what.index), **texts(what, close),
+        **numbers(result.what),
+        "rules": [{"id": rule, "title": found.kit.rules[rule]} for rule in row["rules"]],
+        "flags": flags_json(found, row["flags"]), "causes": causes_json(close),
+        "right_before": before[RIGHT], "missing_before": before[MISSING], "left_out_before": before[LEFT_OUT],
+    }  # fmt: skip
+
+
+def texts(what, close):
+    """The first wrong value and what belongs to it, as texts."""
+    values = {"expected": what and what.expected, "low": close.low, "high": close.high, "got": what and what.got}
+    found = {name: None if value is None else hexadecimal(value) for name, value in values.items()}
+    found |= {f"{name}_decimal": value if value is None else decimal(value) for name, value in values.items()}
+    found["before_rounding"] = None if close.before is None else hexadecimal(close.before)
+    return found | {"tie_distance": None if close.before is None else tie_distance(close.before)}
+
+
+def flags_json(found, names):
+    """Bugs that would change a case, and how many cases that they would change are wrong, and right after all."""
+    rows = []
+    for name in names:
+        states = Counter(result.state for result in found.results if name in result.row["flags"])
+        rows.append({"name": name, "about": found.kit.flags[name], "wrong": states[WRONG], "right": states[RIGHT]})
+    return sorted(rows, key=lambda row: (row["right"], -row["wrong"]))
+
+
+def causes_json(close):
+    if close.comparison is not None:
+        rows = comparison_json(close.comparison, "", "")["causes"]
+        return [{key: row[key] for key in ("name", "about", "reproduces")} for row in rows]
+    return [{"name": c.name, "about": c.about, "reproduces": c.reproduces} for c in close.causes]
+
+
+def tally(results):
+    states = Counter(result.state for result in results)
+    return {"cases": sum(states.values())} | {state: states[state] for state in STATES}
+
+
+def operations_json(found):
+    """A row for each operation, in the kit's order."""
+    rows = []
+    for name in dict.fromkeys(result.row["operation"] for result in found.results):
+        results = [result for result in found.results if result.row["operation"] == name]
+        wrong = next((result for result in results if result.state == WRONG), None)
+        exact = [] if wrong is None else [c["name"] for c in causes_json(wrong.close) if c["reproduces"] == 1]
+        first = {"first_wrong": wrong and wrong.row["id"], "cause": exact[0] if exact else None}
+        rows.append({"name": name, **tally(results), **first})
+    return rows
+
+
+def rules_json(found):
+    """A row for each rule that a case tests, in the manifest's order."""
+    rows = {rule: [r for r in found.results if rule in r.row["rules"]] for rule in found.kit.rules}
+    return [{"id": rule, "title": found.kit.rules[rule], **tally(results)} for rule, results in rows.items() if results]
+
+
+def as_text(result):
+    """Lines of text from the JSON object."""
+    lines = [*first_lines(result), *missing_lines(result), *tables(result)]
+    counts = result["counts"]
+    lines.append(f"cases: {counts['cases']}; {counts['right']} right, {counts['wrong']} wrong, {counts['missing']} missing")
+    if counts["left_out"]:
+        lines.append(f"NOT CHECKED: {counts['left_out']} cases, left out by --only")
+    if result["extra"]:
+        lines.append(f"only in OUTPUTS, not checked: {listed(result['extra'])}")
+    if result["converted"]:
+        names = [f"{row['name']} ({row['dtype']})" for row in result["converted"]]
+        lines.append(f"taken over from another dtype without loss: {listed(names)}")
+    all_of_it = "" if not counts["left_out"] else " AS FAR AS IT WAS CHECKED"
+    lines.append(f"PASSED{all_of_it}" if result["passed"] else "NOT PASSED")
+    return lines
+
+
+def first_lines(result):
+    """The first wrong case in words."""
+    first = result["first"]
+    if first is None:
+        return ["no case is wrong"]
+    lines = [f"first wrong case: {first['id']}: {first['comment']}"]
+    if first["index"] is None:
+        lines.append(f"  output {first['output']}: {first['what']}")
+    else:
+        lines += value_lines(first)
+    lines += [f"  rule {rule['id']}: {rule['title']}" for rule in first["rules"]]
+    lines += cause_lines(first)
+    before = f"{first['right_before']} cases right, {first['missing_before']} missing"
+    lines.append(f"  before it: {before}, {first['left_out_before']} left out")
+    return lines
+
+
+def value_lines(first):
+    """The first wrong value of an output."""
+    bounds = "" if first["low"] is None else f" ({both_forms(first, 'low')} to {both_forms(first, 'high')} is right)"
+    values = f"expected {both_forms(first, 'expected')}{bounds}, got {both_forms(first, 'got')}"
+    lines = [f"  output {first['output']} at {first['index']}: {values}", f"  {size_of(first)}"]
+    if first["before_rounding"] is not None:
+        before = first["before_rounding"]
+        tie = f"{first['tie_distance']:.3g} from a tie"
+        lines.append(f"  before rounding {before} ({float.fromhex(before):.9g}), {tie}")
+    return lines
+
+
+def cause_lines(first):
+    """Mistakes that give every value; else the nearest, and those of the case's flags that the other cases allow."""
+    exact = [cause for cause in first["causes"] if cause["reproduces"] == 1]
+    lines = [f"  likely cause: {cause['name']}: {cause['about']}; gives every value" for cause in exact[:CAUSES]]
+    if not exact:
+        for cause in first["causes"][:CAUSES]:
+            share = f"{100 * cause['reproduces']:.4g} % of the values"
+            lines.append(f"  near: {cause['name']}: {cause['about']}; gives {share}")
+        possible = [flag for flag in first["flags"] if not flag["right"]]
+        for flag in possible:
+            lines.append(f"  perhaps {flag['name']}: {flag['about']}; {flag['wrong']} cases with this flag are wrong, none right")
+        if first["flags"] and not possible:
+            lines.append("  each bug that is known to change this case would change cases that are right")
+    return lines
+
+
+def missing_lines(result):
+    names = [row["id"] for row in result["cases"] if row["state"] == MISSING]
+    return [f"missing: {listed(names)}"] if names else []
+
+
+def tables(result):
+    """Operations and rules that are not all right."""
+    lines = []
+    for what, key in (("operation", "operations"), ("rule", "rules")):
+        for row in result[key]:
+            if row["wrong"] or row["missing"]:
+                name = row["name"] if key == "operations" else f"{row['id']}, {row['title']}"
+                counts = ", ".join(f"{row[state]} {state.replace('_', ' ')}" for state in STATES if row[state])
+                cause = f"; first {row['first_wrong']}, cause: {row['cause'] or 'unknown'}" if row.get("first_wrong") else ""
+                lines.append(f"{what} {name}: {counts}{cause}")
+    return lines
