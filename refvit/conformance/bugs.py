@@ -199,7 +199,8 @@ def exp_double(x):
 
 
 def exp_by_exp2(x):
-    return np.exp2(x * f32(math.log2(math.e)))
+    """A good exp2 of the float32 product x log2 e"""
+    return np.exp2((x * f32(math.log2(math.e))).astype(np.float64)).astype(f32)
 
 
 def erf_double(x):

@@ -9,6 +9,7 @@ from ..box import DATA
 from ..progress import Progress
 from .answers import REFUSED, answer
 from .cases import drafts
+from .flags import ABOUT, flags_of
 from .kit import Tensor, Writer, new_folder
 
 EXTRAS = ("manifest.schema.json", "check.py", "check.c")  # of data/kit/
@@ -27,7 +28,8 @@ def build(path, level=1, force=False, stream=None):
         for done, draft in enumerate(todo, 1):
             writer.add(completed(draft))
             progress.update(done, draft.operation)
-        writer.manifest(level, {})
+        used = {flag for row in writer.rows for flag in row["flags"]}
+        writer.manifest(level, {name: about for name, about in ABOUT.items() if name in used})
         for name in EXTRAS:
             if (DATA / "kit" / name).is_file():
                 shutil.copyfile(DATA / "kit" / name, os.path.join(folder, name))
@@ -40,7 +42,8 @@ def completed(draft):
     refused = outputs is REFUSED
     if refused != (draft.expectation == "reject"):
         raise AssertionError(f"{draft.id}: {'refused' if refused else 'accepted'}, expected {draft.expectation}")
-    return replace(draft, outputs=tuple(tensors(draft, outputs)))
+    case = replace(draft, outputs=tuple(tensors(draft, outputs)))
+    return replace(case, flags=flags_of(case))
 
 
 def tensors(draft, outputs):

@@ -76,12 +76,23 @@ def zero_points():
     yield case("ties", "lo / s = -(m + 1/2), s = 1: ties go to even", ties)
     x = Draw("zero point quotients").uniform(-1, 1, 500, 2)
     yield case("quotients", "lo / s and its difference from -128 are rounded, each once", x)
+    yield case("division", "lo / s is not lo * (1 / s): the zero point differs", quotients_at_ties())
     yield case("tiny", "s is 1 before zp is computed, for subnormals", [floats(TINY, -TINY), floats(LEAST, -LEAST)],
                rules="N4 N5 N14")  # fmt: skip
     yield case("infinite", "infinities do not count", [floats(np.inf, -2, 3), floats(-np.inf, 4, -1)], rules="N4 N5")
     yield case("overflow", "hi - lo overflows", [floats(3e38, -3e38), floats(3e38, -1e38)], rules="N4 N5")
     x = Draw("zero point groups").normal(8, 5) * (f32(1) + np.arange(8, dtype=f32))[:, None]
     yield case("groups", "two zero points for 8 rows", x, groups=2, rules="N4 N6")
+
+
+def quotients_at_ties():
+    """Rows [lo, hi] with lo / s at or beside m + 1/2, where the product with 1 / s goes to the other side."""
+    draw = Draw("quotients at ties")
+    s, m = draw.uniform(0.01, 0.02, 4000), draw.integers(0, 126, 4000) + 0.5
+    rows = np.stack([-m * s, (255 - m) * s], axis=1).astype(f32)
+    s, zp = minmax_scale(rows, 8)
+    other = np.clip(np.rint(f32(-128) - rows[:, 0] * (f32(1) / s)), -128, 127)
+    return rows[other != zp][:16]
 
 
 def static_scales():

@@ -6,7 +6,7 @@ from ...rules import MASK_VALUE, PROB_SCALE, f32
 from ...window import bias_forward, shift_mask
 from .draft import Draw, draft, floats
 
-SHAPES = {"one-token": (1, 1, 1, 1, 4), "vit": (2, 1, 3, 17, 8), "swin": (1, 4, 2, 16, 6), "odd-width": (1, 1, 2, 5, 7)}
+SHAPES = {"one-token": (1, 1, 1, 1, 4), "vit": (2, 1, 3, 17, 8), "swin": (1, 4, 2, 16, 6), "odd-width": (1, 1, 2, 5, 7), "wide": (1, 1, 1, 35, 50)}
 
 
 def cases(level):

@@ -12,26 +12,27 @@ DEIT, DISTILLED, DEIT3 = "deit_tiny_patch16_224", "deit_tiny_distilled_patch16_2
 SWIN_TINY = "swin_tiny_patch4_window7_224"
 PADDED, ODD = SWIN | {"img_size": 36}, SWIN | {"img_size": 28, "window_size": 3}
 WINDOW = SWIN | {"img_size": 16, "window_size": 7}
+SHALLOW = VIT | {"depth": 1}
 STATIC, MINMAX = {"act_scale": "static"}, {"act_quantizer": "minmax"}
 MODELS = (
     ("deit", "a class token; W2A8", DEIT, VIT, {}),
-    ("deit-w8", "8-bit weights", DEIT, VIT, {"weight_bits": 8}),
-    ("deit-w8-layer", "8-bit weights, one scale for each matrix", DEIT, VIT, {"weight_bits": 8, "granularity": "layer"}),
-    ("deit-ternary", "patch embedding and head ternary too, thresholds optimal", DEIT, VIT,
+    ("deit-w8", "8-bit weights", DEIT, SHALLOW, {"weight_bits": 8}),
+    ("deit-w8-layer", "8-bit weights, one scale for each matrix", DEIT, SHALLOW, {"weight_bits": 8, "granularity": "layer"}),
+    ("deit-ternary", "patch embedding and head ternary too, thresholds optimal", DEIT, SHALLOW,
      {"patch_bits": 2, "head_bits": 2, "threshold": "optimal"}),
-    ("deit-a2", "2-bit activations", DEIT, VIT, {"act_bits": 2}),
+    ("deit-a2", "2-bit activations", DEIT, SHALLOW, {"act_bits": 2}),
     ("deit-minmax", "min-max quantizer", DEIT, VIT, MINMAX),
-    ("deit-minmax-a4", "min-max quantizer of 4 bits, one scale for each picture", DEIT, VIT, {**MINMAX, "act_bits": 4, "act_scale": "image"}),
-    ("deit-image", "one scale for each picture", DEIT, VIT, {"act_scale": "image"}),
-    ("deit-static", "static scales, some values clipped", DEIT, VIT, STATIC),
-    ("deit-static-minmax", "static scales and zero points", DEIT, VIT, {**STATIC, **MINMAX}),
-    ("deit-float-attention", "attention in floats", DEIT, VIT, {"attention": "float"}),
+    ("deit-minmax-a4", "min-max quantizer of 4 bits, one scale for each picture", DEIT, SHALLOW, {**MINMAX, "act_bits": 4, "act_scale": "image"}),
+    ("deit-image", "one scale for each picture", DEIT, SHALLOW, {"act_scale": "image"}),
+    ("deit-static", "static scales, some values clipped", DEIT, SHALLOW, STATIC),
+    ("deit-static-minmax", "static scales and zero points", DEIT, SHALLOW, {**STATIC, **MINMAX}),
+    ("deit-float-attention", "attention in floats", DEIT, SHALLOW, {"attention": "float"}),
     ("deit-wide", "66 tokens, K = 70: neither is a multiple of anything", DEIT,
      VIT | {"img_size": 24, "patch_size": 3, "embed_dim": 70, "num_heads": 7, "depth": 1, "mlp_ratio": 1.5}, {}),
     ("distilled", "a distillation token and two heads", DISTILLED, VIT, {}),
-    ("distilled-minmax", "two heads, min-max quantizer", DISTILLED, VIT, MINMAX),
+    ("distilled-minmax", "two heads, min-max quantizer", DISTILLED, SHALLOW, MINMAX),
     ("deit3", "LayerScale, position embeddings for patches alone", DEIT3, VIT, {}),
-    ("deit3-image", "LayerScale, one scale for each picture", DEIT3, VIT, {"act_scale": "image"}),
+    ("deit3-image", "LayerScale, one scale for each picture", DEIT3, SHALLOW, {"act_scale": "image"}),
     ("swin", "windows, shifted in every second block; merging", SWIN_TINY, SWIN, {}),
     ("swin-minmax", "windows, min-max quantizer", SWIN_TINY, SWIN, MINMAX),
     ("swin-padded", "maps of 9 and 5 in windows of 4: padded after the norm", SWIN_TINY, PADDED, {}),
@@ -47,9 +48,9 @@ LARGE = (
     ("distilled-192", "198 tokens, two heads", DISTILLED, LARGE_VIT | {"depth": 1}, {}),
     ("deit3-384", "384 channels, LayerScale", DEIT3, LARGE_VIT | {"depth": 1}, MINMAX),
     ("swin-96", "full-size windows of 49 tokens, 96 and 192 channels", SWIN_TINY,
-     dict(num_classes=100, img_size=112, depths=(2, 1), num_heads=(3, 6)), {}),
-    ("swin-96-padded", "maps of 30 and 15 in windows of 7", SWIN_TINY,
-     dict(num_classes=100, img_size=120, depths=(2, 2), num_heads=(3, 6)), {}),
+     dict(num_classes=100, img_size=56, depths=(2, 1), num_heads=(3, 6)), {}),
+    ("swin-96-padded", "maps of 15 and 8 in windows of 7", SWIN_TINY,
+     dict(num_classes=100, img_size=60, depths=(2, 1), num_heads=(3, 6)), {}),
 )  # fmt: skip
 BOXED, PICTURES = "refvit_cifar10", 3
 

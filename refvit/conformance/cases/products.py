@@ -14,7 +14,7 @@ def cases(level):
     yield from ternary_products(more)
     yield from int8_products(more)
     yield from rescaling(1 if level == 1 else 8)
-    yield from linears(more[-1:])
+    yield from linears(more[len(SIZES) - 1 :])
 
 
 def zeros(rows):
