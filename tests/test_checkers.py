@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -32,6 +33,8 @@ from tests.checkers import (  # noqa: F401 (fixtures)
 from tests.test_cli import keys_in_readme
 
 f32 = np.float32
+CROSS = shutil.which("s390x-linux-gnu-gcc"), shutil.which("qemu-s390x")
+BIG_ENDIAN = CROSS if all(CROSS) else None
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -39,6 +42,18 @@ def test_the_checker_in_c_compiles_without_warnings(compiler, tmp_path):
     process = compiled(compiler, tmp_path / "check")
     assert process.returncode == 0, process.stderr
     assert len((KIT_FILES / "check.c").read_text().splitlines()) <= 300
+
+
+@pytest.mark.skipif(BIG_ENDIAN is None, reason="needs s390x-linux-gnu-gcc and qemu-s390x")
+def test_the_checker_in_c_works_on_a_big_endian_machine(kit, outputs, tmp_path):
+    compiler, machine = BIG_ENDIAN
+    assert compiled(compiler, tmp_path / "check", "-static").returncode == 0
+    for case in ["", *(case.id for case in small_cases())]:
+        if case:
+            (path,) = [p for p in (outputs / case).iterdir() if p.stat().st_size][:1]
+            path.write_bytes(bytes([255, *path.read_bytes()[1:]]))
+        process = subprocess.run([machine, tmp_path / "check", kit, outputs], capture_output=True, text=True)
+        assert (process.returncode, process.stdout) == by_python(kit, outputs)[:2]
 
 
 def test_the_checker_in_python_needs_nothing():

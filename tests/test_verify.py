@@ -14,8 +14,9 @@ from refvit.conformance.difference import difference
 from refvit.conformance.findings import as_json
 from refvit.conformance.hypotheses import TABLE
 from refvit.conformance.kitfile import read_kit
+from refvit.conformance.own import OWN
 from refvit.conformance.run import run
-from refvit.conformance.verify import verify
+from refvit.conformance.verify import verify, wrong_output
 from tests.checkers import agreed, by_verify, found_in, kit, outputs, small_cases  # noqa: F401 (fixtures)
 from tests.mutants import MUTANTS
 from tests.test_cli import check_keys, keys_in_readme
@@ -59,56 +60,86 @@ def test_the_whole_kit_passes(whole):
     assert {rule["id"] for rule in result["rules"]} >= {f"N{i}" for i in range(1, 15)}
 
 
-def judged_steps(whole):
+@pytest.fixture(scope="module")
+def whole_kit(whole):
+    return read_kit(whole / "kit")
+
+
+def judged_steps(whole_kit):
     """case, right output, Step: of all outputs of the kit that have known mistakes."""
-    for case in read_kit(whole / "kit"):
+    for case in whole_kit:
         if case.expectation != "reject" and case.operation in STEPS:
             steps = steps_of(case)
             yield from ((case, tensor, steps[tensor.name]) for tensor in case.outputs if tensor.name in steps)
 
 
-def test_every_known_operation_is_judged_by_its_own_inputs(whole):
+def test_every_known_operation_is_judged_by_its_own_inputs(whole_kit):
     operations = set()
-    for case, right, step in judged_steps(whole):
+    for case, right, step in judged_steps(whole_kit):
         with np.errstate(all="ignore"):
             assert difference(right.value, step.value(), right.low, right.high) is None, (case.id, right.name)
         operations.add(case.operation)
     assert operations == set(STEPS)
 
 
-def first_wrong_by(mistake, steps):
-    """The first case that a mistake changes, the output, and what it becomes; None where there is none."""
+def first_wrong_by(function, steps):
+    """The first case that a mistake changes, the output, and what it becomes.  function: case, step -> value or None"""
     for case, right, step in steps:
-        if step.kind in mistake.kinds:
-            with np.errstate(all="ignore"):
-                wrong = step.value(mistake.kinds[step.kind])
-            if difference(right.value, wrong, right.low, right.high) is not None:
-                return case, right.name, wrong
+        with np.errstate(all="ignore"):
+            wrong = function(case, step)
+        if wrong is not None and not same(right, wrong):
+            return case, right.name, wrong
     return None
 
 
-def test_each_known_mistake_is_named(whole, tmp_path):
-    """A case with a mistake's output is wrong there, the mistake among its causes; but for two that need a model."""
-    kit, steps, unseen = read_kit(whole / "kit"), list(judged_steps(whole)), set()
+def same(right, wrong):
+    return wrong.shape == right.value.shape and difference(right.value, wrong, right.low, right.high) is None
+
+
+def in_a_step(mistake):
+    return lambda case, step: step.value(mistake.kinds[step.kind]) if step.kind in mistake.kinds else None
+
+
+def check_named(whole_kit, tmp_path, name, found):
+    """A case with a mistake's output is wrong there, and the mistake is among its causes."""
+    case, output, wrong = found
+    tensors = {f"{case.id}/{t.name}": t.value for t in case.outputs} | {f"{case.id}/{output}": wrong}
+    safetensors.write(tmp_path / "o.st", tensors, force=True)
+    first = as_json(verify(whole_kit, str(tmp_path / "o.st"), [case.id]), "kit", "outputs")["first"]
+    causes = [cause["name"] for cause in first["causes"] if cause["reproduces"] == 1]
+    assert name in causes and (first["id"], first["output"]) == (case.id, output), (name, case.id)
+
+
+def test_each_known_mistake_is_named(whole_kit, tmp_path):
+    """But for two that need the two branches of a model."""
+    steps, unseen = list(judged_steps(whole_kit)), set()
     for mistake in TABLE:
-        found = first_wrong_by(mistake, steps)
+        found = first_wrong_by(in_a_step(mistake), steps)
         if found is None:
             unseen.add(mistake.name)
-            continue
-        case, name, wrong = found
-        tensors = {f"{case.id}/{t.name}": t.value for t in case.outputs} | {f"{case.id}/{name}": wrong}
-        safetensors.write(tmp_path / "o.st", tensors, force=True)
-        first = as_json(verify(kit, str(tmp_path / "o.st"), [case.id]), "kit", "outputs")["first"]
-        causes = [cause["name"] for cause in first["causes"] if cause["reproduces"] == 1]
-        assert mistake.name in causes and (first["id"], first["output"]) == (case.id, name), (mistake.name, case.id)
+        else:
+            check_named(whole_kit, tmp_path, mistake.name, found)
     assert unseen == {"branches_first", "first_branch_missing"}
 
 
+@pytest.mark.parametrize("name", OWN)
+def test_each_mistake_of_other_operations_is_named(whole_kit, tmp_path, name):
+    for operation, mistake in OWN[name][1].items():
+        rows = [row for row in whole_kit.rows if row["operation"] == operation and row["expectation"] != "reject"]
+        cases = [case for case in map(whole_kit.case, rows) if all(tensor.value.size for tensor in case.outputs)]
+        outputs = [(case, tensor) for case in cases for tensor in case.outputs]
+        with np.errstate(all="ignore"):
+            found = [(case, tensor.name, wrong_output(mistake, case, tensor.name)) for case, tensor in outputs]
+        found = [f for f, (_, tensor) in zip(found, outputs) if f[2].shape == tensor.value.shape and not same(tensor, f[2])]
+        assert found, operation
+        check_named(whole_kit, tmp_path, name, found[0])
+
+
 @pytest.mark.parametrize("name", ["alpha_first", "running_sum", "merge_rows", "mask_infinite", "one_accumulator"])
-def test_a_bug_in_a_model_is_found_at_its_operation(whole, tmp_path, monkeypatch, name):
-    mutant, kit = MUTANTS[name], read_kit(whole / "kit")
+def test_a_bug_in_a_model_is_found_at_its_operation(whole, whole_kit, tmp_path, monkeypatch, name):
+    mutant = MUTANTS[name]
     only = ["model/deit", "model/swin"]
-    cases = [case for case in kit if case.id in only]
+    cases = [case for case in whole_kit if case.id in only]
     with monkeypatch.context() as patched, using_backend("numpy"):
         mutant.plant(patched.setattr)
         tensors = {f"{case.id}/{name}": value for case in cases for name, value in answer(case).items()}
