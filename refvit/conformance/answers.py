@@ -63,9 +63,14 @@ def seeded(seed, count):
     return {"words": np.random.PCG64(int(seed)).random_raw(count), "elements": elements}
 
 
-def pixels(u8, mean, std):
+def preprocess_of(u8, mean, std):
+    """mean, std: decimal texts"""
     side = len(u8)
-    return normalise(u8, PreprocessConfig("squash", side, side, *([float(v) for v in values] for values in (mean, std))))[0]
+    return PreprocessConfig("squash", side, side, *([float(v) for v in values] for values in (mean, std)))
+
+
+def pixels(u8, mean, std):
+    return normalise(u8, preprocess_of(u8, mean, std))[0]
 
 
 def patches(x, patch_size):

@@ -12,6 +12,7 @@ from .. import bitplanes, exact, quant, window
 from ..model import INIT_STD, bell
 from ..rules import f32
 from . import bugs
+from .answers import preprocess_of, weight_int8
 from .hypotheses import TABLE
 from .ternary_slips import base3_decode, base3_encode, ternarize
 from .variants import MISTAKES
@@ -29,13 +30,6 @@ def known(name, **operations):
 
 def summed(total):
     return lambda x: total(x) if x.size else exact.sum16(x)
-
-
-def weights8(w, granularity, s=quant.symmetric_scale, **slip):
-    """8-bit codes by bugs.codes, with one of its parts replaced."""
-    rows = w if granularity == "channel" else w.reshape(1, -1)
-    alpha = np.broadcast_to(s(rows, 8), len(w)).copy()
-    return {"codes": bugs.codes(w, alpha, np.zeros(len(w), np.int32), 8, "symmetric", **slip), "alpha": alpha}
 
 
 def other_granularity(function):
@@ -70,9 +64,9 @@ def columns_back(windows, m, shift, side):
 
 
 def pixels_double(u8, mean, std):
-    x = np.moveaxis(u8, -1, 0).astype(f32) / f32(255)
-    mean, std = (np.array([float(v) for v in values])[:, None, None] for values in (mean, std))
-    return ((x - mean) / std).astype(f32)
+    how = preprocess_of(u8, mean, std)
+    mean, std = (np.array(values)[:, None, None] for values in (how.mean, how.std))
+    return ((np.moveaxis(u8, -1, 0).astype(f32) / f32(255) - mean) / std).astype(f32)
 
 
 def patch_columns(x, patch_size):
@@ -140,14 +134,7 @@ OWN = {
     "alpha_of_all": mistake("alpha is the mean of all |w|, not of those above Delta", ternarize=partial(ternarize, all_count=True)),
     "optimal_largest": mistake("of equally good thresholds the largest k wins", ternarize=partial(ternarize, last=True)),
     "granularity_exchanged": mistake("one scale where each channel has its own, or the reverse",
-                                     ternarize=other_granularity(ternarize), weight_int8=other_granularity(weights8)),
-    **known("half_away", weight_int8=partial(weights8, rounding=bugs.half_away)),
-    **known("half_up", weight_int8=partial(weights8, rounding=bugs.half_up)),
-    **known("truncation", weight_int8=partial(weights8, rounding=np.trunc)),
-    **known("floor", weight_int8=partial(weights8, rounding=np.floor)),
-    **known("reciprocal", weight_int8=partial(weights8, divide=bugs.by_reciprocal)),
-    **known("scale_one_level_more", weight_int8=partial(weights8, s=lambda x, bits: quant.row_amax(x) / f32(128))),
-    **known("scale_of_zero", weight_int8=partial(weights8, s=lambda x, bits: quant.row_amax(x) / f32(127))),
+                                     ternarize=other_granularity(ternarize), weight_int8=other_granularity(weight_int8)),
     **read_and_written("planes_swapped", np.negative),
     **read_and_written("plane_pos_only", lambda codes: np.maximum(codes, 0)),
     **read_and_written("plane_neg_only", lambda codes: np.minimum(codes, 0)),

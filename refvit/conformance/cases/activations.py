@@ -98,7 +98,7 @@ def quotients_at_ties():
 def static_scales():
     ranges = {
         "usual": (3.3, -2.1, 3.3), "positive": (6.0, 0.0, 6.0), "negative": (4.7, -4.7, 0.0), "zero": (0.0, 0.0, 0.0),
-        "tiny": (LEAST, -LEAST, TINY), "overflow": (3e38, -3e38, 3e38), "tie": (252.5, -2.5, 252.5)
+        "tiny": (LEAST, -LEAST, TINY), "overflow": (3e38, -3e38, 3e38), "tie": (252.5, -2.5, 252.5), "tie-down": (253.5, -1.5, 253.5)
     }  # fmt: skip
     for label, values in ranges.items():
         for quantizer in QUANTIZERS:
