@@ -196,7 +196,9 @@ def test_only_a_kit_is_replaced(tmp_path):
 def test_the_verb_builds_and_answers(run, path, cases, tmp_path):  # noqa: F811
     code, out, err = run("vectors", "build", "-o", path, "--json")
     assert code == 2 and "already exists" in err
-    code, out, err = run("vectors", "run", path, "-o", tmp_path / "o", "--backend", "portable", "--only", "softmax*", "--json")
+    code, out, err = run(
+        "vectors", "run", path, "-o", tmp_path / "o", "--backend", "portable", "--only", "softmax*", "--json"
+    )
     assert code == 0, err
     result = json.loads(out)
     check_keys(result, keys_in_readme("vectors run"), "vectors run")

@@ -40,7 +40,9 @@ def ordered(output, right, variants):
 
 def pixels(right, u8, mean, std):
     """As one patch, that is the whole picture."""
-    engine = SimpleNamespace(config=SimpleNamespace(patch_size=len(u8), in_chans=3), preprocess=preprocess_of(u8, mean, std))
+    engine = SimpleNamespace(
+        config=SimpleNamespace(patch_size=len(u8), in_chans=3), preprocess=preprocess_of(u8, mean, std)
+    )
     variants = patch_variants(engine, u8)
     del variants["channels_last"]  # within a patch
     return ordered("x", right, variants)
@@ -158,7 +160,7 @@ STEPS = {
     "codes": plain("q", "codes"), "prob_codes": plain("q", "prob_codes"), "context": plain("context", "context"),
     "float_context": plain("context", "float_context"), "score": score("score"), "float_score": score("float_score"),
     **{f.__name__: f for f in (
-        scale, zero_point, static_scale, weight_int8, ternary_product, int8_product, rescale, layernorm, residual, logits,
-        norm_codes, gelu_codes, softmax_codes, linear, attention, pixels, windows, merging
+        pixels, windows, merging, scale, zero_point, static_scale, weight_int8, ternary_product, int8_product, rescale,
+        layernorm, residual, logits, norm_codes, gelu_codes, softmax_codes, linear, attention
     )},
 }  # fmt: skip
