@@ -5,7 +5,7 @@ VENV ?= .venv
 WEIGHTS ?=
 IMAGES ?=
 
-C_SOURCES := $(wildcard csrc/*.c) tools/exhaustive.c tools/near.c
+C_SOURCES := $(wildcard csrc/*.c) tools/exhaustive.c tools/near.c refvit/data/kit/check.c
 C_COMPILERS := $(foreach cc,gcc clang,$(if $(shell command -v $(cc)),$(cc)))
 C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fno-math-errno -fno-fast-math -ffp-contract=off
 STAMP := $(VENV)/.refvit-stamp

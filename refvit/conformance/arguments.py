@@ -72,9 +72,9 @@ def add_run(actions):
 
 def add_verify(verbs):
     about = (
-        "Hold the outputs of another implementation against a kit of test vectors: the first case that is wrong, the likely "
-        "mistake, and which operations and rules are right. Exit code 0: every case was checked and is right; with --only, "
-        "every case that fits."
+        "Hold the outputs of another implementation against a kit of test vectors: the first case that is wrong, the "
+        "likely mistake, and which operations and rules are right. Exit code 0: every case was checked and is right; "
+        "with --only, every case that fits."
     )
     verb = add_verb(verbs, "verify", commands.verify, about, "refvit verify kit outputs -o page.html")
     verb.add_argument("kit", metavar="KIT", help="written by refvit vectors build")

@@ -1,6 +1,6 @@
 """The cases of a kit as operations that can be judged: which Step makes each output, from what is right before it.
 
-Letters as in tests/vectors/KIT.md. An operation that is not here has no known mistakes but the flags of its cases.
+Letters as in tests/vectors/KIT.md. Mistakes of operations that are not here are in own.py.
 """
 
 from types import SimpleNamespace

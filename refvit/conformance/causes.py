@@ -54,10 +54,15 @@ def causes(step, own, got):
     found = []
     for search in SEARCHES:
         found += tested(search(step), own, got)
-        exact = [cause for cause in found if cause.reproduces == 1]
-        if exact:
-            return exact
-    return sorted(found, key=lambda cause: -cause.reproduces)[:NEAREST]
+        if any(cause.reproduces == 1 for cause in found):
+            break
+    return best(found)
+
+
+def best(found):
+    """The mistakes that give every value, or the nearest."""
+    exact = [cause for cause in found if cause.reproduces == 1]
+    return exact or sorted(found, key=lambda cause: -cause.reproduces)[:NEAREST]
 
 
 def again(step, own, got, names):

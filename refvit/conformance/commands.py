@@ -1,4 +1,4 @@
-"""What the verbs trace, compare, vectors and verify do; as in commands.py, a command returns its exit code, or None for 0."""
+"""What the verbs of this room do; as in commands.py, a command returns its exit code, or None for 0."""
 
 import os
 import sys

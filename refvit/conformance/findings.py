@@ -37,7 +37,7 @@ def case_json(result):
 
 def first_json(found):
     """The first wrong case, or null."""
-    result = next(iter(found.of(WRONG)), None)
+    result = first_wrong(found.results)
     if result is None:
         return None
     row, close = result.row, result.close
@@ -83,12 +83,16 @@ def tally(results):
     return {"cases": sum(states.values())} | {state: states[state] for state in STATES}
 
 
+def first_wrong(results):
+    return next((result for result in results if result.state == WRONG), None)
+
+
 def operations_json(found):
     """A row for each operation, in the kit's order."""
     rows = []
     for name in dict.fromkeys(result.row["operation"] for result in found.results):
         results = [result for result in found.results if result.row["operation"] == name]
-        wrong = next((result for result in results if result.state == WRONG), None)
+        wrong = first_wrong(results)
         exact = [] if wrong is None else [c["name"] for c in causes_json(wrong.close) if c["reproduces"] == 1]
         first = {"first_wrong": wrong and wrong.row["id"], "cause": exact[0] if exact else None}
         rows.append({"name": name, **tally(results), **first})
@@ -97,15 +101,22 @@ def operations_json(found):
 
 def rules_json(found):
     """A row for each rule that a case tests, in the manifest's order."""
-    rows = {rule: [r for r in found.results if rule in r.row["rules"]] for rule in found.kit.rules}
-    return [{"id": rule, "title": found.kit.rules[rule], **tally(results)} for rule, results in rows.items() if results]
+    rows = []
+    for rule, title in found.kit.rules.items():
+        results = [result for result in found.results if rule in result.row["rules"]]
+        if results:
+            wrong = first_wrong(results)
+            rows.append({"id": rule, "title": title, **tally(results), "first_wrong": wrong and wrong.row["id"]})
+    return rows
 
 
 def as_text(result):
     """Lines of text from the JSON object."""
     lines = [*first_lines(result), *missing_lines(result), *tables(result)]
     counts = result["counts"]
-    lines.append(f"cases: {counts['cases']}; {counts['right']} right, {counts['wrong']} wrong, {counts['missing']} missing")
+    lines.append(
+        f"cases: {counts['cases']}; {counts['right']} right, {counts['wrong']} wrong, {counts['missing']} missing"
+    )
     if counts["left_out"]:
         lines.append(f"NOT CHECKED: {counts['left_out']} cases, left out by --only")
     if result["extra"]:
@@ -157,7 +168,9 @@ def cause_lines(first):
             lines.append(f"  near: {cause['name']}: {cause['about']}; gives {share}")
         possible = [flag for flag in first["flags"] if not flag["right"]]
         for flag in possible:
-            lines.append(f"  perhaps {flag['name']}: {flag['about']}; {flag['wrong']} cases with this flag are wrong, none right")
+            lines.append(
+                f"  perhaps {flag['name']}: {flag['about']}; {flag['wrong']} cases with this flag are wrong, none right"
+            )
         if first["flags"] and not possible:
             lines.append("  each bug that is known to change this case would change cases that are right")
     return lines
@@ -176,6 +189,7 @@ def tables(result):
             if row["wrong"] or row["missing"]:
                 name = row["name"] if key == "operations" else f"{row['id']}, {row['title']}"
                 counts = ", ".join(f"{row[state]} {state.replace('_', ' ')}" for state in STATES if row[state])
-                cause = f"; first {row['first_wrong']}, cause: {row['cause'] or 'unknown'}" if row.get("first_wrong") else ""
-                lines.append(f"{what} {name}: {counts}{cause}")
+                first = f"; first {row['first_wrong']}" if row["first_wrong"] else ""
+                cause = f", likely cause: {row['cause']}" if row.get("cause") else ""
+                lines.append(f"{what} {name}: {counts}{first}{cause}")
     return lines

@@ -1,4 +1,4 @@
-"""Reading a kit (tests/vectors/KIT.md): all of the manifest is checked first, the tensors of a case when it is asked for."""
+"""Reading a kit (tests/vectors/KIT.md): all of the manifest is checked first, tensors when their case is asked for."""
 
 import hashlib
 import math
@@ -24,7 +24,7 @@ TEXTS = ("id", "operation", "comment", "expectation")
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit whose manifest is right.  rows: its cases, as the manifest has them.  Iterating gives each Case, in order."""
+    """A kit whose manifest is right.  rows: its cases as the manifest has them; iterating gives each Case, in order"""
 
     path: str
     level: int
@@ -93,7 +93,9 @@ def read_kit(path):
         raise BadInputError(where, "text", "ASCII", "other bytes")
     found = checked(where, parse_json(where, data), dict, "an object")
     if found.get("format") != FORMAT:
-        raise BadInputError(where, "not a kit", f"format {FORMAT}", f"{found.get('format')!r:.80}", "refvit vectors build")
+        raise BadInputError(
+            where, "not a kit", f"format {FORMAT}", f"{found.get('format')!r:.80}", "refvit vectors build"
+        )
     for key, version in (("kit_version", KIT_VERSION), ("spec_version", SPEC_VERSION)):
         if type(found.get(key)) is not int or found[key] != version:
             raise BadInputError(where, key, version, f"{found.get(key)!r:.80}")
@@ -162,7 +164,9 @@ def check_tensor(where, entry, bounded):
     for key in ("", "low", "high") if bounded else ("",):
         place = checked(f"{where}: {key}", entry.get(key) if key else entry, dict, "a file and its sha256")
         if not is_path(place.get("file")):
-            raise BadInputError(where, "file", "a path inside the kit, of a-z 0-9 _ - . /", f"{place.get('file')!r:.80}")
+            raise BadInputError(
+                where, "file", "a path inside the kit, of a-z 0-9 _ - . /", f"{place.get('file')!r:.80}"
+            )
         checked(f"{where}: sha256", place.get("sha256"), str, "a text")
 
 

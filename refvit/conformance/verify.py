@@ -7,6 +7,7 @@ whole model is compared as a trace is (compare.py), each operation judged by the
 import dataclasses
 import fnmatch
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -14,10 +15,11 @@ from ..backend import default_environment
 from ..errors import BadInputError, UsageError
 from .answers import engine_of
 from .casesteps import MALFORMED, steps_of
-from .causes import causes
+from .causes import best, causes, tested
 from .compare import compare, value_before
 from .difference import Difference, difference
 from .foreign import Foreign, opened
+from .own import OWN
 from .trace import PIXELS, Trace
 
 RIGHT, WRONG, MISSING, LEFT_OUT = "right", "wrong", "missing", "left_out"
@@ -134,7 +136,7 @@ class Port:
         if index is not None and tensor.low is not None:
             bounds = tensor.low[index], tensor.high[index]
         try:
-            return Close(*bounds, **looked_into(case, tensor.name, found, index))
+            return Close(*bounds, **looked_into(case, tensor, found, index))
         except MALFORMED:  # a kit whose inputs are not those of the operation: nothing is known of its mistakes
             return Close(*bounds)
 
@@ -153,15 +155,31 @@ def judge(tensor, found, errors):
     return (RIGHT, None) if what is None else (WRONG, what)
 
 
-def looked_into(case, name, found, index):
-    """What mistake it may be.  index: of the first wrong value of the output ``name``, or None -> fields of Close"""
+def looked_into(case, tensor, found, index):
+    """What mistake it may be.  tensor: the first wrong output; index: of its first wrong value, or None -> fields of Close"""
     if case.operation == MODEL:
         return {"comparison": compared(case, found)}
-    step = None if index is None else steps_of(case).get(name)
-    if step is None:
+    if index is None:
         return {}
+    step, got = steps_of(case).get(tensor.name), found.tensors[tensor.name]
     with default_environment(), np.errstate(all="ignore"):
-        return {"before": value_before(step, index), "causes": causes(step, step.value(), found.tensors[name])}
+        likely = tested(own_ways(case, tensor.name), tensor.value, got)
+        if step is None:
+            return {"causes": best(likely)}
+        return {"before": value_before(step, index), "causes": best(causes(step, step.value(), got) + likely)}
+
+
+def own_ways(case, output):
+    """The mistakes of own.py that apply to an output of a case, as ``causes.ways``."""
+    empty = not all(tensor.value.size for tensor in case.outputs)
+    for name, (about, operations) in OWN.items():
+        if case.operation in operations and not empty:
+            yield name, about, partial(wrong_output, operations[case.operation], case, output)
+
+
+def wrong_output(mistake, case, output):
+    outputs = mistake(**case.arrays, **case.parameters)
+    return np.asarray(outputs[output] if isinstance(outputs, dict) else outputs)
 
 
 def compared(case, found):

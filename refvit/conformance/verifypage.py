@@ -22,12 +22,14 @@ CELLS = """
 
 def verify_page(found, result):
     """HTML text.  found: Verification; result: its JSON object"""
-    sections = [("Verdict", verdict(result)), ("Operations and rules", grid(result))]
-    for judged in found.results:
-        if judged.close is not None and judged.close.comparison is not None:
-            sections.append((f"Drift of {judged.row['id']}", model(judged)))
-    sections.append(("Operations", rows_table(result["operations"], "name")))
-    sections.append(("Rules", rows_table(result["rules"], "id", "title")))
+    operations = rows_table(result["operations"], ("name",), ("first_wrong", "cause"))
+    sections = [
+        ("Verdict", verdict(result)), ("Operations and rules", grid(result)), ("Operations", operations),
+        ("Rules", rows_table(result["rules"], ("id", "title"), ("first_wrong",))),
+    ]  # fmt: skip
+    models = [judged for judged in found.results if judged.close is not None and judged.close.comparison is not None]
+    if models:
+        sections.append(("Whole models, layer by layer", "".join(model(m, m is models[0]) for m in models)))
     return page("Verification against the kit", sections)
 
 
@@ -70,14 +72,19 @@ def cell(states):
     return f'<td class="{state}" title="{about}">{MARKS[state]}\u202f{states[state]}</td>'
 
 
-def model(judged):
-    """Layer by layer, as the page of a comparison has it."""
+def model(judged, is_open):
+    """Drift and causes, as the page of a comparison has them."""
     result = comparison_json(judged.close.comparison, "", "")
-    causes = cause_table(result["causes"]) if result["causes"] else ""
-    return drift(result) + causes + layer_table(result)
+    causes = f"<h3>Likely causes</h3>{cause_table(result['causes'])}" if result["causes"] else ""
+    head = f"<details{' open' if is_open else ''}><summary>{escape(judged.row['id'])}: drift, causes, layers</summary>"
+    return f"{head}{drift(result)}{causes}<h3>Layers</h3>{layer_table(result)}</details>"
 
 
-def rows_table(rows, *names):
+def rows_table(rows, names, last):
+    """A table of counts.  names: keys of the first column; last: of the last ones"""
     columns = ("cases", *STATES)
-    heads = (names[-1], *("not checked" if column == LEFT_OUT else column for column in columns))
-    return table(heads, [(": ".join(row[name] for name in names), *(row[c] for c in columns)) for row in rows])
+    heads = (names[-1], *(c.replace("_", " ") for c in (*columns, *last)))
+    cells = (
+        (": ".join(row[n] for n in names), *(row[c] for c in columns), *(row[c] or "" for c in last)) for row in rows
+    )
+    return table(heads, cells)

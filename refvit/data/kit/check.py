@@ -28,7 +28,7 @@ class BadKit(Exception):
 
 def need(holds, where, what):
     if not holds:
-        raise BadKit("{}: {}".format(where, what))
+        raise BadKit(f"{where}: {what}")
 
 
 def main(arguments):
@@ -39,7 +39,7 @@ def main(arguments):
     try:
         return check(kit, outputs, prefixes)
     except BadKit as error:
-        print("check: {}".format(error).encode("ascii", "backslashreplace").decode(), file=sys.stderr)
+        print(f"check: {error}".encode("ascii", "backslashreplace").decode(), file=sys.stderr)
         return BAD_KIT
 
 
@@ -49,8 +49,8 @@ def check(kit, outputs, prefixes):
     for case in read_manifest(kit)["cases"]:
         chosen = not prefixes or case["id"].startswith(prefixes)
         counts[check_case(kit, outputs, case, told) if chosen else LEFT_OUT] += 1
-    left_out = "; NOT CHECKED: {} left out by --only".format(counts[LEFT_OUT]) if counts[LEFT_OUT] else ""
-    print("cases: {} right, {} wrong, {} missing{}".format(*(counts[s] for s in (RIGHT, WRONG, MISSING)), left_out))
+    left_out = f"; NOT CHECKED: {counts[LEFT_OUT]} left out by --only" if counts[LEFT_OUT] else ""
+    print(f"cases: {counts[RIGHT]} right, {counts[WRONG]} wrong, {counts[MISSING]} missing{left_out}")
     if not sum(counts.values()) - counts[LEFT_OUT]:
         print("check: --only: no case's id begins so", file=sys.stderr)
         return USAGE
@@ -68,7 +68,7 @@ def read_manifest(kit):
         found = json.loads(data.decode("ascii"), object_pairs_hook=unique, parse_int=integer, parse_float=no_number,
                            parse_constant=no_number)  # fmt: skip
     except (ValueError, RecursionError) as error:
-        raise BadKit("manifest.json: {}".format(error)) from None
+        raise BadKit(f"manifest.json: {error}") from None
     need(isinstance(found, dict), "manifest.json", "not an object")
     need(found.get("format") == "refvit-kit", "manifest.json", "format is not refvit-kit")
     for key in ("kit_version", "spec_version"):
@@ -77,7 +77,7 @@ def read_manifest(kit):
     need(all(isinstance(t, dict) for t in titles), "manifest.json", "rules or flags are not an object")
     need(isinstance(found.get("cases"), list) and found["cases"], "manifest.json", "no cases")
     for i, case in enumerate(found["cases"]):
-        check_entry("case {}".format(i), case, *titles)
+        check_entry(f"case {i}", case, *titles)
     distinct("cases", [case["id"] for case in found["cases"]])
     return found
 
@@ -89,17 +89,17 @@ def unique(pairs):
 
 def integer(digits):
     if len(digits) > DIGITS_MAX:
-        raise ValueError("a number of {} digits".format(len(digits)))
+        raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 
 
 def no_number(text):
-    raise ValueError("{:.40} is not an integer".format(text))
+    raise ValueError(f"{text:.40} is not an integer")
 
 
 def distinct(where, names):
     twice = [name for name, count in Counter(names).items() if count > 1]
-    need(not twice, where, "{} is there twice".format(twice[:1]))
+    need(not twice, where, f"{twice[:1]} is there twice")
 
 
 def check_entry(where, case, rules, flags):
@@ -129,7 +129,7 @@ def check_tensor(where, tensor, bounded):
     need(isinstance(tensor, dict), where, "a tensor is not an object")
     name, dtype, shape = (tensor.get(key) for key in ("name", "dtype", "shape"))
     need(is_path(name) and "/" not in name, where, "a tensor's name is not one")
-    where = "{}: {}".format(where, name)
+    where = f"{where}: {name}"
     need(isinstance(dtype, str) and dtype in DTYPES and not (bounded and dtype == "uint64"), where, "dtype")
     need(isinstance(shape, list) and 1 <= len(shape) <= AXES_MAX, where, "shape is not a list of 1 to 8 sizes")
     room = BYTES_MAX // struct.calcsize("<" + DTYPES[dtype])
@@ -154,14 +154,14 @@ def check_case(kit, outputs, case, told):
     for tensor in case["inputs"]:
         load(kit, tensor, tensor)
     for tensor in case["outputs"]:
-        path = "{}/{}.bin".format(case["id"], tensor["name"])
+        path = f"{case['id']}/{tensor['name']}.bin"
         expected, low, high = load(kit, tensor, tensor), None, None
         if bounded:
             low, high = load(kit, tensor, tensor["low"]), load(kit, tensor, tensor["high"])
         check_expected(path, tensor, expected, low, high)
         one, what = judge(tensor, expected, low, high, read(os.path.join(outputs, *path.split("/")), len(expected)))
         if one != RIGHT and one not in told:
-            print("first {}: {}, output {}{}".format(one, case["id"], tensor["name"], what))
+            print(f"first {one}: {case['id']}, output {tensor['name']}{what}")
             told.add(one)
         state = one if state != WRONG and one != RIGHT else state
     if news and WRONG in told:
@@ -210,10 +210,10 @@ def judge(tensor, expected, low, high, got):
         return RIGHT, ""
     files = [expected, got] if low is None else [expected, low, high, got]
     texts = [show(values(tensor, data)[wrong[0]]) for data in files]
-    words = "expected {}, got {}" if low is None else "expected {}, between {} and {}, got {}"
+    bounds = "" if low is None else f", between {texts[1]} and {texts[2]}"
     index, total = place(tensor["shape"], wrong[0]), len(values(tensor, got))
-    what = ", index {}: {}; {} of {} values are wrong"
-    return WRONG, what.format(index, words.format(*texts), len(wrong), total)
+    what = f"expected {texts[0]}{bounds}, got {texts[-1]}; {len(wrong)} of {total} values are wrong"
+    return WRONG, f", index {index}: {what}"
 
 
 def wrong_values(tensor, expected, low, high, got):
@@ -227,13 +227,14 @@ def wrong_values(tensor, expected, low, high, got):
 
 def values(tensor, data):
     code = DTYPES[tensor["dtype"]]
-    return struct.unpack("<{}{}".format(len(data) // struct.calcsize("<" + code), code), data)
+    return struct.unpack(f"<{len(data) // struct.calcsize('<' + code)}{code}", data)
 
 
 def show(value):
     if isinstance(value, int):
         return str(value)
-    return "{} ({:.9g})".format(re.sub(r"\.?0+p", "p", value.hex()), value)
+    exact = re.sub(r"\.?0+p", "p", value.hex())
+    return f"{exact} ({value:.9g})"
 
 
 def place(shape, i):
