@@ -1,8 +1,8 @@
 """How refvit itself answers the operations of the kit (tests/vectors/KIT.md, section 4), on the backend that is set.
 
-An answer is a function of a case's inputs and parameters by name -> dict: name of the output -> array. Each goes
-through the kernels where there is one, so that a kit checks an installation; on the backend "numpy" these are the twins,
-which made the kit. Letters as in KIT.md.
+An answer is a function of a case's inputs and parameters by name -> dict: name of the output -> array. Each goes through
+the kernels where there is one, so that a kit checks an installation; on the backend "numpy" these are the twins, which
+made the kit. Letters as in KIT.md.
 """
 
 import os
@@ -63,9 +63,14 @@ def seeded(seed, count):
     return {"words": np.random.PCG64(int(seed)).random_raw(count), "elements": elements}
 
 
-def pixels(u8, mean, std):
+def preprocess_of(u8, mean, std):
+    """mean, std: decimal texts"""
     side = len(u8)
-    return normalise(u8, PreprocessConfig("squash", side, side, *([float(v) for v in values] for values in (mean, std))))[0]
+    return PreprocessConfig("squash", side, side, *([float(v) for v in values] for values in (mean, std)))
+
+
+def pixels(u8, mean, std):
+    return normalise(u8, preprocess_of(u8, mean, std))[0]
 
 
 def patches(x, patch_size):
@@ -188,6 +193,14 @@ def predict(logits):
     return top_k(logits, 1)[:, 0].astype(np.int32)
 
 
+def windows(x, window_size, shift):
+    return window.to_windows(x, window_size, shift)
+
+
+def windows_back(windows, window_size, shift, side):
+    return window.from_windows(windows, window_size, shift, side)
+
+
 # Backward, and codes of float functions
 
 
@@ -291,8 +304,8 @@ ANSWERS = {
     "residual": one("y", residual),
     "logits": one("y", lambda head, head_dist: operations.logits([head, head_dist])),
     "predict": one("index", predict),
-    "windows": one("windows", lambda x, window_size, shift: window.to_windows(x, window_size, shift)),
-    "windows_back": one("x", lambda windows, window_size, shift, side: window.from_windows(windows, window_size, shift, side)),
+    "windows": one("windows", windows),
+    "windows_back": one("x", windows_back),
     "shift_mask": one("mask", lambda side, window_size, shift: window.shift_mask(side, window_size, shift)),
     "position_bias": one("bias", lambda table, window_size: window.bias_forward(table, window_size)),
     "merging": one("y", window.merge_patches),

@@ -3,13 +3,16 @@
 Letters as in tests/vectors/KIT.md. Mistakes of operations that are not here are in own.py.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from .. import exact, layers
 from ..bitplanes import unpack_planes
 from ..config import QuantConfig
-from .answers import layer_of, one_layer
+from .answers import layer_of, one_layer, preprocess_of
 from .judge import Judge, Step, same
+from .variants import merging_variants, patch_variants, window_variants
 
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError)
 LAYER = "y"  # the name that the layer or attention of a case goes by
@@ -28,6 +31,30 @@ def step(output, kind, **inputs):
 def plain(output, kind):
     """A Step of the case's own inputs."""
     return lambda right, **inputs: step(output, kind, **inputs)
+
+
+def ordered(output, right, variants):
+    """Data in an order, which may be another.  variants: as in variants.py"""
+    return {output: Step(output, "copy", {"x": right[output]}, same, (), variants)}
+
+
+def pixels(right, u8, mean, std):
+    """As one patch, that is the whole picture."""
+    engine = SimpleNamespace(
+        config=SimpleNamespace(patch_size=len(u8), in_chans=3), preprocess=preprocess_of(u8, mean, std)
+    )
+    variants = patch_variants(engine, u8)
+    del variants["channels_last"]  # within a patch
+    return ordered("x", right, variants)
+
+
+def windows(right, x, window_size, shift):
+    stage = SimpleNamespace(stages=[(x.shape[1], 0, 0, window_size, 1)], shift=lambda stage, block: shift)
+    return ordered("windows", right, window_variants(stage, "layers.0.blocks.0.attn", x, np.float32(0)))
+
+
+def merging(right, x):
+    return ordered("y", right, merging_variants(x))
 
 
 def no_zero_points(x):
@@ -133,7 +160,7 @@ STEPS = {
     "codes": plain("q", "codes"), "prob_codes": plain("q", "prob_codes"), "context": plain("context", "context"),
     "float_context": plain("context", "float_context"), "score": score("score"), "float_score": score("float_score"),
     **{f.__name__: f for f in (
-        scale, zero_point, static_scale, weight_int8, ternary_product, int8_product, rescale, layernorm, residual,
-        logits, norm_codes, gelu_codes, softmax_codes, linear, attention
+        pixels, windows, merging, scale, zero_point, static_scale, weight_int8, ternary_product, int8_product, rescale,
+        layernorm, residual, logits, norm_codes, gelu_codes, softmax_codes, linear, attention
     )},
 }  # fmt: skip

@@ -45,7 +45,7 @@ class Tensor:
 
     name   as KIT.md names it, or a traced tensor's name
     value  array of one of DTYPES, at least one axis; of an output, what is right, or one of several right answers
-    low, high  arrays of the same dtype and shape, inclusive, of outputs of expectation "bound" and "near-tie"; else None
+    low, high  arrays of the same dtype and shape, both included, of outputs of "bound" and "near-tie" cases; else None
     """
 
     name: str
@@ -85,7 +85,7 @@ class Case:
 
 
 def check_target(path, force=False):
-    """Raise UsageError where a kit cannot be written: something is there, and it is no kit or ``force`` is not given."""
+    """Raise UsageError where a kit cannot be written: something is there, no kit or without ``force``."""
     if not os.path.lexists(path):
         return
     if not force:

@@ -6,7 +6,13 @@ from ...rules import MASK_VALUE, PROB_SCALE, f32
 from ...window import bias_forward, shift_mask
 from .draft import Draw, draft, floats
 
-SHAPES = {"one-token": (1, 1, 1, 1, 4), "vit": (2, 1, 3, 17, 8), "swin": (1, 4, 2, 16, 6), "odd-width": (1, 1, 2, 5, 7), "wide": (1, 1, 1, 35, 50)}
+SHAPES = {
+    "one-token": (1, 1, 1, 1, 4),
+    "vit": (2, 1, 3, 17, 8),
+    "swin": (1, 4, 2, 16, 6),
+    "odd-width": (1, 1, 2, 5, 7),
+    "wide": (1, 1, 1, 35, 50),
+}
 
 
 def cases(level):
@@ -40,7 +46,13 @@ def steps(label, b, w, h, t, d):
     yield draft("context", label, "heads side by side", "N10", {"p": p, "v": v, "s_v": s_v})
     q, k, v = (draw.normal(b, w, h, t, d) for _ in range(3))
     yield draft("float_score", label, f"D = {d}", "N9 N10", {"q": q, "k": k, "bias": bias, "mask": mask})
-    yield draft("float_context", label, "16 partial sums over the tokens", "N9 N10", {"p": draw.uniform(0, 1, b, w, h, t, t), "v": v})
+    yield draft(
+        "float_context",
+        label,
+        "16 partial sums over the tokens",
+        "N9 N10",
+        {"p": draw.uniform(0, 1, b, w, h, t, t), "v": v},
+    )
 
 
 def whole(label, b, w, h, t, d):
@@ -49,8 +61,14 @@ def whole(label, b, w, h, t, d):
         bias, mask = bias_and_mask(draw, w, h, t)
         qkv = draw.normal(b, w, t, 3 * h * d) * (f32(1) + draw.uniform(0, 1, 3 * h * d))
         inputs = {"qkv": qkv, "bias": bias, "mask": mask}
-        yield draft("attention", f"{kind}-{label}", "from the output of qkv to the context", "N9 N10",
-                    inputs, {"heads": h, "attention": kind})  # fmt: skip
+        yield draft(
+            "attention",
+            f"{kind}-{label}",
+            "from the output of qkv to the context",
+            "N9 N10",
+            inputs,
+            {"heads": h, "attention": kind},
+        )
 
 
 def codes():
@@ -60,7 +78,11 @@ def codes():
     ties = (np.arange(0, 127) + 0.5).astype(f32) * PROB_SCALE
     below, above = np.nextafter(ties, f32(0)), np.nextafter(ties, f32(1))
     yield case("ties", "p / PROB_SCALE at m + 1/2, and its neighbours", np.stack([below, ties, above]))
-    yield case("ends", "0, 1, and what is smaller than half a code", floats(0, 1, 0.5, 2.0**-149, 0.003937, 0.0039371, 0.99999994))
+    yield case(
+        "ends",
+        "0, 1, and what is smaller than half a code",
+        floats(0, 1, 0.5, 2.0**-149, 0.003937, 0.0039371, 0.99999994),
+    )
     yield case("range", "values from 0 to 1", Draw("prob codes").uniform(0, 1, 4, 500))
 
 
@@ -81,9 +103,17 @@ def edges():
     yield draft("score", "subnormal", "subnormal scores", "N10 N14", tiny)
     p = np.zeros((1, 1, 1, 3, 3), np.int8)
     p[0, 0, 0] = [[127, 0, 0], [1, 2, 3], [0, 0, 0]]
-    yield draft("context", "subnormal", "subnormal mixtures", "N10 N14", {"p": p, "v": q, "s_v": floats(2.0**-140)[None]})
+    yield draft(
+        "context", "subnormal", "subnormal mixtures", "N10 N14", {"p": p, "v": q, "s_v": floats(2.0**-140)[None]}
+    )
     long = 600
     p, v = np.full((1, 1, 1, 1, long), 1, np.int8), np.full((1, 1, 1, long, 2), 127, np.int8)
     p = np.broadcast_to(p, (1, 1, 1, long, long)).copy()
     p[..., 0, :] = 127
-    yield draft("context", "beyond-16-bits", "accumulators that 16 bits do not hold", "N7 N10", {"p": p, "v": v, "s_v": floats(0.1)[None]})
+    yield draft(
+        "context",
+        "beyond-16-bits",
+        "accumulators that 16 bits do not hold",
+        "N7 N10",
+        {"p": p, "v": v, "s_v": floats(0.1)[None]},
+    )

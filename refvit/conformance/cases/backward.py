@@ -6,7 +6,7 @@ from ...quant import minmax_scale, symmetric_scale
 from ...rules import f32, qmax
 from .. import bounded
 from ..bounded import Bounded
-from .draft import Draw, draft, floats
+from .draft import Draw, around, draft, floats
 
 
 def cases(level):
@@ -15,27 +15,30 @@ def cases(level):
     yield from gradients(rows)
 
 
-def masks():
-    def act(label, comment, x, s, zp, bits, quantizer):
-        x, s, zp = np.atleast_2d(x), np.asarray(s, f32), np.asarray(zp, np.int32)
-        how = {"bits": bits, "quantizer": quantizer}
-        return draft("act_mask", label, comment, "N13", {"x": x, "s": s, "zp": zp}, how)
+def act_mask(label, comment, x, s, zp, bits, quantizer):
+    inputs = {"x": np.atleast_2d(x), "s": np.asarray(s, f32), "zp": np.asarray(zp, np.int32)}
+    return draft("act_mask", label, comment, "N13", inputs, {"bits": bits, "quantizer": quantizer})
 
+
+def masks():
     for bits in (2, 5, 8):
-        high = qmax(bits)
-        edges = floats(*(v + d for v in (-high - 1, -high, high, high + 1) for d in (-0.5, -0.25, 0, 0.25, 0.5)), 0, 1e30, -np.inf)
-        yield act(f"symmetric-{bits}", "the gradient passes where the code before the clip is in its range", edges, [1], [0], bits, "symmetric")
-        yield act(f"minmax-{bits}", "the same with a zero point", edges, [1], [1], bits, "minmax")
-    x = Draw("act mask").normal(6, 40)
-    yield act("dynamic-symmetric", "scales of the rows themselves clip nothing", x, symmetric_scale(x, 8), np.zeros(6), 8, "symmetric")
-    s, zp = minmax_scale(x, 4)
-    yield act("dynamic-minmax", "rounding of the zero point may push an end out of range", x, s, zp, 4, "minmax")
+        high, steps = qmax(bits), (-0.5, -0.25, 0, 0.25, 0.5)
+        edges = floats(*(v + d for v in (-high - 1, -high, high, high + 1) for d in steps), 0, 1e30, -np.inf)
+        about = "the gradient passes where the code before the clip is in its range"
+        yield act_mask(f"symmetric-{bits}", about, edges, [1], [0], bits, "symmetric")
+        yield act_mask(f"minmax-{bits}", "the same with a zero point", edges, [1], [1], bits, "minmax")
+    x, about = Draw("act mask").normal(6, 40), "scales of the rows themselves clip nothing"
+    yield act_mask("dynamic-symmetric", about, x, symmetric_scale(x, 8), np.zeros(6), 8, "symmetric")
+    about = "rounding of the zero point may push an end out of range"
+    yield act_mask("dynamic-minmax", about, x, *minmax_scale(x, 4), 4, "minmax")
     for clip in ("0x1p-1", "0x1.99999ap-4"):
-        limit = f32(float.fromhex(clip))
-        w = np.concatenate([floats(0, 1, -1, 0.3), np.array([limit, -limit, np.nextafter(limit, f32(1)), np.nextafter(-limit, f32(-1))])])
-        yield draft("weight_mask", clip.replace("+", "").lower(), "|w| = c passes", "N13", {"w": w.astype(f32)[None]}, {"ste_clip": clip})
-    yield draft("weight_mask", "decimal", "c is rounded to f32 before it is compared", "N13",
-                {"w": floats(0.1, "0x1.999998p-4", "0x1.99999cp-4")[None]}, {"ste_clip": "0x1.999999999999ap-4"})  # fmt: skip
+        yield weight_mask(clip, "|w| = c passes", [0, 1, -1, 0.3, *around(clip), *-around(clip)], clip)
+    about = "c is rounded to f32 before it is compared"
+    yield weight_mask("decimal", about, [0.1, *around("0x1.99999ap-4")], "0x1.999999999999ap-4")
+
+
+def weight_mask(label, comment, w, clip):
+    return draft("weight_mask", label, comment, "N13", {"w": floats(*w)[None]}, {"ste_clip": clip})
 
 
 def gradients(rows):
@@ -56,8 +59,8 @@ def gradients(rows):
         yield case("softmax_backward", str(k), f"K = {k}", {"x": x, "dy": dy}, ("dx",), [bound])
     draw = Draw("gelu backward")
     x, dy = np.concatenate([draw.normal(300, std=2), floats(0, 1, -1, 5, -5)]), draw.normal(305)
-    yield case("gelu_backward", "usual", "Phi(x) + x phi(x), of the erf form", {"x": x, "dy": dy}, ("dx",),
-               [bounded.gelu_gradient(Bounded(dy), Bounded(x))])  # fmt: skip
+    bound, about = bounded.gelu_gradient(Bounded(dy), Bounded(x)), "Phi(x) + x phi(x), of the erf form"
+    yield case("gelu_backward", "usual", about, {"x": x, "dy": dy}, ("dx",), [bound])
     for n, k in ((1, 1), (5, 7), (24, 24), (9, 65)):
         draw = Draw(f"linear backward {n} {k}")
         inputs = {"x": draw.normal(rows, k), "w": draw.normal(n, k), "dy": draw.normal(rows, n)}

@@ -79,7 +79,7 @@ HEADERS = {
         ("7-bytes", "too short for the length of a header", lambda data: data[:7]),
         ("8-bytes", "only the length of a header", lambda data: data[:8]),
         ("cut-in-header", "the file ends in its header", lambda data: data[:100]),
-        ("cut-before-buffer", "the file ends after its header", lambda data: data[: 8 + int.from_bytes(data[:8], "little")]),
+        ("cut-before-buffer", "the file ends after its header", lambda data: data[: -len(split(data)[1])]),
         ("cut-last-byte", "the last byte is missing", lambda data: data[:-1]),
         ("bytes-after", "a byte after the last tensor", lambda data: data + b"\0"),
         ("length-short", "the header's length is 8 too small", length(lambda n: n - 8)),
@@ -92,7 +92,7 @@ HEADERS = {
         ("header-not-utf-8", "a byte that is not UTF-8", text(lambda t: t.replace(b"symmetric", b"symm\xfftric"))),
         ("header-key-twice", "a tensor's key twice", text(lambda t: t.replace(b'"norm.weight"', b'"norm.bias"'))),
         ("metadata-twice", "the key __metadata__ twice", text(lambda t: b'{"__metadata__":{},' + t[1:])),
-        ("header-nan", "NaN, which is not JSON", text(lambda t: t.replace(b'"norm.weight":', b'"norm.weight":NaN,"x":'))),
+        ("header-nan", "NaN, which is not JSON", text(lambda t: t.replace(b"{", b'{"x":NaN,', 1))),
         ("header-comma", "a comma after the last entry", text(lambda t: t.rstrip()[:-1] + b",}")),
         ("entry-list", "an entry that is a list", header(lambda h: h.update({"norm.weight": ["F32", [8]]}))),
         ("entry-without-offsets", "an entry without data_offsets", entry(data_offsets=None)),
@@ -124,6 +124,10 @@ def add(name, value):
     return lambda tensors, meta: tensors.update({name: value})
 
 
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
 def drop(name):
     return lambda tensors, meta: tensors.pop(name)
 
@@ -146,11 +150,11 @@ CONTENTS = {
     "planes": (
         *((f"missing-{name}", f"{name} is missing", "S4", drop(name)) for name in
           ("cls_token", "pos_embed", "norm.bias", f"{QKV}.bias", f"{QKV}.weight.alpha", PLANES, f"{HEAD}.weight.int8")),
-        ("unexpected", "a tensor that no model has", "S4", add("extra", np.zeros(1, np.float32))),
-        ("unexpected-dist-token", "a distillation token in a model without one", "S4", add("dist_token", np.zeros((1, 1, 8), np.float32))),
-        ("unexpected-gamma", "LayerScale in a model without it", "S4", add("blocks.0.ls1.gamma", np.zeros(8, np.float32))),
-        ("unexpected-block", "a block more than depth", "S4", add("blocks.1.norm1.weight", np.zeros(8, np.float32))),
-        ("unexpected-scale", "a static scale with act_scale token", "S4", add(f"{STATIC}.scale", np.ones(1, np.float32))),
+        ("unexpected", "a tensor that no model has", "S4", add("extra", zeros(1))),
+        ("unexpected-dist-token", "a distillation token that does not belong", "S4", add("dist_token", zeros(1, 1, 8))),
+        ("unexpected-gamma", "LayerScale in a model without it", "S4", add("blocks.0.ls1.gamma", zeros(8))),
+        ("unexpected-block", "a block more than depth", "S4", add("blocks.1.norm1.weight", zeros(8))),
+        ("unexpected-scale", "a static scale with act_scale token", "S4", add(f"{STATIC}.scale", zeros(1))),
         ("both-codings", "both codings of one layer", "S4", add(BASE3, np.full(39, 121, np.uint8))),
         ("head-in-planes", "planes where codes of 8 bits belong", "S4", lambda t, m: (
             t.pop(f"{HEAD}.weight.int8"), t.update({f"{HEAD}.weight.planes": np.zeros((2, 3, 1), np.uint64)}))),
@@ -158,7 +162,7 @@ CONTENTS = {
         ("dtype-f16", "a tensor of F16", "S4", cast("norm.weight", lambda v: v.astype(np.float16))),
         ("dtype-u8", "8-bit codes as U8", "S4", cast(f"{HEAD}.weight.int8", lambda v: v.view(np.uint8))),
         ("dtype-i64", "planes as I64", "S4", cast(PLANES, lambda v: v.view(np.int64))),
-        ("shape-transposed", "8-bit codes as [K, N]", "S4", cast(f"{HEAD}.weight.int8", lambda v: np.ascontiguousarray(v.T))),
+        ("shape-transposed", "8-bit codes as [K, N]", "S4", cast(f"{HEAD}.weight.int8", lambda v: v.T)),
         ("shape-flat", "a token without its axes of 1", "S4", cast("cls_token", lambda v: v.reshape(-1))),
         ("shape-short", "a position too few", "S4", cast("pos_embed", lambda v: v[:, 1:])),
         ("shape-alpha", "one alpha for the layer", "S4", cast(f"{QKV}.weight.alpha", lambda v: v[:1])),
@@ -168,7 +172,7 @@ CONTENTS = {
         ("nan-position", "a NaN in pos_embed", "S4", put("pos_embed", (0, 4, 7), np.nan)),
         ("both-planes", "a code with both bits set", "N2 S4", set_bits(PLANES, (0, 1), 5, 0, 3)),
         ("dirty-padding", "a set bit at k >= K in the plane of +1", "N2 S4", set_bits(PLANES, (0,), 23, 0, 8)),
-        ("dirty-padding-last", "the last bit of a word set in the plane of -1", "N2 S4", set_bits(PLANES, (1,), 0, 0, 63)),
+        ("dirty-padding-last", "the last bit of a word set, of -1", "N2 S4", set_bits(PLANES, (1,), 0, 0, 63)),
         ("code-minus-128", "a code of -128", "N1 S4", put(f"{HEAD}.weight.int8", (2, 7), -128)),
     ),
     "base3": (
@@ -188,14 +192,14 @@ CONTENTS = {
         ("static-nan", "a NaN as static scale", "N6 S4", put(f"{STATIC}.scale", 0, np.nan)),
         ("static-two", "two static scales", "N6 S4", cast(f"{STATIC}.scale", lambda v: np.repeat(v, 2))),
         ("static-i64", "a zero point of I64", "N6 S4", cast(f"{STATIC}.zero_point", lambda v: v.astype(np.int64))),
-        ("static-symmetric-zp", "a zero point of 1 with the symmetric quantizer", "N6 S4", put(f"{STATIC}.zero_point", 0, 1)),
+        ("static-symmetric-zp", "a symmetric zero point of 1", "N6 S4", put(f"{STATIC}.zero_point", 0, 1)),
     ),
     "static-minmax": (
         ("static-zp-128", "a zero point of 128", "N6 S4", put(f"{STATIC}.zero_point", 0, 128)),
         ("static-zp-minus-129", "a zero point of -129", "N6 S4", put(f"{STATIC}.zero_point", 0, -129)),
     ),
     "swin": (
-        ("swin-reduction-bias", "a bias of a merging", "S4", add("layers.1.downsample.reduction.bias", np.zeros(8, np.float32))),
+        ("swin-reduction-bias", "a bias of a merging", "S4", add("layers.1.downsample.reduction.bias", zeros(8))),
         ("swin-table", "a position table of another window", "S4",
          cast("layers.0.blocks.0.attn.relative_position_bias_table", lambda v: np.resize(v, (25, 1)))),
     ),
@@ -286,5 +290,5 @@ SHA256 = (
     ("flipped-bit", "the last bit of the buffer is another", lambda data: data[:-1] + bytes([data[-1] ^ 1])),
     ("sign", "a value of norm.bias has another sign", other_sign),
     ("metadata", "the file's name of its model is another", text(lambda t: t.replace(b"deit_tiny", b"deit_tinY"))),
-    ("unknown-metadata", "an entry of metadata more, not hashed", header(lambda h: h["__metadata__"].update(author="me"))),
+    ("unknown-metadata", "an entry more, not hashed", header(lambda h: h["__metadata__"].update(author="me"))),
 )  # fmt: skip

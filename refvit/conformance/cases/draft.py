@@ -34,7 +34,7 @@ def around(*values):
 
 
 class Draw:
-    """Numbers from numpy's PCG64, seeded by a label, by integer arithmetic and single roundings: the same everywhere."""
+    """Numbers from PCG64, seeded by a label, by integer arithmetic and single roundings: the same everywhere."""
 
     def __init__(self, label):
         self.generator = np.random.PCG64(zlib.crc32(label.encode()))

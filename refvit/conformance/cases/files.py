@@ -12,7 +12,9 @@ from .models import DEIT, DEIT3, DISTILLED, MINMAX, STATIC, SWIN_TINY
 from .narrow import file_of, narrow
 
 SMALL = dict(num_classes=3, img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=2, mlp_ratio=2.0)
-SMALL_SWIN = dict(num_classes=3, img_size=16, embed_dim=4, depths=(1, 1), num_heads=(1, 2), window_size=2, mlp_ratio=1.0)
+SMALL_SWIN = dict(
+    num_classes=3, img_size=16, embed_dim=4, depths=(1, 1), num_heads=(1, 2), window_size=2, mlp_ratio=1.0
+)
 ONE_CHANNEL = dict(num_classes=1, img_size=16, patch_size=16, embed_dim=1, depth=1, num_heads=1, mlp_ratio=1.0)
 SOURCES = {
     "planes": (DEIT, SMALL, {}),
@@ -22,11 +24,16 @@ SOURCES = {
     "swin": (SWIN_TINY, SMALL_SWIN, {}),
 }
 GOOD = {
-    **SOURCES, "minmax": (DEIT, SMALL, MINMAX), "image": (DEIT, SMALL, {"act_scale": "image", "act_bits": 3}),
-    "w8": (DEIT, SMALL, {"weight_bits": 8}), "all-ternary": (DEIT, SMALL, {"patch_bits": 2, "head_bits": 2}),
-    "float-attention": (DEIT, SMALL, {"attention": "float"}), "distilled": (DISTILLED, SMALL, {}), "deit3": (DEIT3, SMALL, {}),
-    "longest": (DEIT, {**ONE_CHANNEL, "in_chans": 512}, {"patch_bits": 2})
-}  # fmt: skip
+    **SOURCES,
+    "minmax": (DEIT, SMALL, MINMAX),
+    "image": (DEIT, SMALL, {"act_scale": "image", "act_bits": 3}),
+    "w8": (DEIT, SMALL, {"weight_bits": 8}),
+    "all-ternary": (DEIT, SMALL, {"patch_bits": 2, "head_bits": 2}),
+    "float-attention": (DEIT, SMALL, {"attention": "float"}),
+    "distilled": (DISTILLED, SMALL, {}),
+    "deit3": (DEIT3, SMALL, {}),
+    "longest": (DEIT, {**ONE_CHANNEL, "in_chans": 512}, {"patch_bits": 2}),
+}
 
 
 def cases(level):
@@ -57,8 +64,16 @@ def accepted():
     meta = {"__metadata__": header.pop("__metadata__")}
     padded = json.dumps({**meta, **header}).encode() + b" " * 37
     yield load("spaces", "spaces after the header's object", with_header(padded, buffer))
-    yield load("indented", "white space in the header; it does not begin with metadata", with_header({**header, **meta}, buffer, indent=1))
-    yield load("unaligned", "a header whose length is no multiple of 8", with_header({**meta, **header}, buffer, separators=(",", ":")))
+    yield load(
+        "indented",
+        "white space in the header; it does not begin with metadata",
+        with_header({**header, **meta}, buffer, indent=1),
+    )
+    yield load(
+        "unaligned",
+        "a header whose length is no multiple of 8",
+        with_header({**meta, **header}, buffer, separators=(",", ":")),
+    )
     yield load("another-order", "tensors in another order in the buffer", reordered(header, meta, buffer))
     for label, comment, change in CHANGES:
         tensors, meta = parts("static-minmax")
@@ -67,12 +82,23 @@ def accepted():
 
 
 CHANGES = (
-    ("unknown-metadata", "an entry of metadata that nobody knows", lambda t, m: m.update(author="\u00e9\u00df", empty="")),
+    (
+        "unknown-metadata",
+        "an entry of metadata that nobody knows",
+        lambda t, m: m.update(author="\u00e9\u00df", empty=""),
+    ),
     ("labels", "names of the classes, not ASCII", lambda t, m: m.update(labels='["\u00e9", "b", "\\u0063"]')),
-    ("alphas", "alpha may be negative, zero or subnormal", lambda t, m: t["head.weight.alpha"].put([0, 1, 2], [-1.5, 0, 2.0**-140])),
-    ("zero-points", "the lowest zero point and the smallest scale",
-     lambda t, m: (t["head.act.zero_point"].fill(-128), t["head.act.scale"].fill(SCALE_MIN))),
-)  # fmt: skip
+    (
+        "alphas",
+        "alpha may be negative, zero or subnormal",
+        lambda t, m: t["head.weight.alpha"].put([0, 1, 2], [-1.5, 0, 2.0**-140]),
+    ),
+    (
+        "zero-points",
+        "the lowest zero point and the smallest scale",
+        lambda t, m: (t["head.act.zero_point"].fill(-128), t["head.act.scale"].fill(SCALE_MIN)),
+    ),
+)
 
 
 def rejected():
@@ -94,8 +120,9 @@ def rejected():
 def too_long():
     for label, comment, channels, switches in (
         ("k-ternary", "K = 513 * 256 is beyond 2^17", 513, {"patch_bits": 2}),
-        ("k-int8", "K = 2^17 with 8-bit weights", 512, {}), ("minmax-reach", "sum |code| 255 reaches 2^31", 260, MINMAX)
-    ):  # fmt: skip
+        ("k-int8", "K = 2^17 with 8-bit weights", 512, {}),
+        ("minmax-reach", "sum |code| 255 reaches 2^31", 260, MINMAX),
+    ):
         tensors, meta = opened(file_of(narrow(DEIT, {**ONE_CHANNEL, "in_chans": 4}, **switches)).tobytes())
         k = channels * 256
         if "patch_bits" in switches:

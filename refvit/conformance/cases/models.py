@@ -13,16 +13,18 @@ SWIN_TINY = "swin_tiny_patch4_window7_224"
 PADDED, ODD = SWIN | {"img_size": 36}, SWIN | {"img_size": 28, "window_size": 3}
 WINDOW = SWIN | {"img_size": 16, "window_size": 7}
 SHALLOW = VIT | {"depth": 1}
+W8 = {"weight_bits": 8}
 STATIC, MINMAX = {"act_scale": "static"}, {"act_quantizer": "minmax"}
 MODELS = (
     ("deit", "a class token; W2A8", DEIT, VIT, {}),
-    ("deit-w8", "8-bit weights", DEIT, SHALLOW, {"weight_bits": 8}),
-    ("deit-w8-layer", "8-bit weights, one scale for each matrix", DEIT, SHALLOW, {"weight_bits": 8, "granularity": "layer"}),
+    ("deit-w8", "8-bit weights", DEIT, SHALLOW, W8),
+    ("deit-w8-layer", "8-bit weights, one scale for each matrix", DEIT, SHALLOW, {**W8, "granularity": "layer"}),
     ("deit-ternary", "patch embedding and head ternary too, thresholds optimal", DEIT, SHALLOW,
      {"patch_bits": 2, "head_bits": 2, "threshold": "optimal"}),
     ("deit-a2", "2-bit activations", DEIT, SHALLOW, {"act_bits": 2}),
     ("deit-minmax", "min-max quantizer", DEIT, VIT, MINMAX),
-    ("deit-minmax-a4", "min-max quantizer of 4 bits, one scale for each picture", DEIT, SHALLOW, {**MINMAX, "act_bits": 4, "act_scale": "image"}),
+    ("deit-minmax-a4", "min-max quantizer of 4 bits, one scale for each picture", DEIT, SHALLOW,
+     {**MINMAX, "act_bits": 4, "act_scale": "image"}),
     ("deit-image", "one scale for each picture", DEIT, SHALLOW, {"act_scale": "image"}),
     ("deit-static", "static scales, some values clipped", DEIT, SHALLOW, STATIC),
     ("deit-static-minmax", "static scales and zero points", DEIT, SHALLOW, {**STATIC, **MINMAX}),
@@ -39,7 +41,7 @@ MODELS = (
     ("swin-padded-minmax", "padding tokens have a zero point", SWIN_TINY, PADDED, {**MINMAX, "act_scale": "image"}),
     ("swin-odd", "a map of 7 is padded for windows of 3 and for merging", SWIN_TINY, ODD, {}),
     ("swin-one-window", "windows as large as the map: no shift", SWIN_TINY, WINDOW, {}),
-    ("swin-static", "static scales, 8-bit weights", SWIN_TINY, SWIN, {**STATIC, "weight_bits": 8}),
+    ("swin-static", "static scales, 8-bit weights", SWIN_TINY, SWIN, {**STATIC, **W8}),
     ("swin-float-attention", "attention in floats with bias and mask", SWIN_TINY, SWIN, {"attention": "float"}),
 )  # fmt: skip
 LARGE_VIT = dict(num_classes=100, depth=2)

@@ -1,10 +1,12 @@
 """Weights: ternarization, 8-bit codes, bit-planes, base 3 (N1, N2, N3)."""
 
+import itertools
+
 import numpy as np
 
 from ...bitplanes import encode_base3, pack_planes
 from ...rules import f32
-from .draft import Draw, draft, floats
+from .draft import Draw, around, draft, floats
 
 SIZES = ((1, 1), (2, 5), (3, 7), (2, 63), (3, 64), (2, 65), (4, 130))
 
@@ -26,29 +28,33 @@ def ternarized(sizes):
     for n, k in sizes:
         yield ternarize(f"{n}-{k}", f"{n} rows of {k}", Draw(f"ternarize {n} {k}").normal(n, k, std=0.02))
     w = Draw("ternarize switches").normal(9, 41, std=0.02) * (f32(1) + np.arange(9, dtype=f32))[:, None]
-    for granularity in ("channel", "layer"):
-        for threshold in ("0.7", "0.5", "optimal"):
-            for scale in ("masked_mean", "absolute_mean"):
-                yield ternarize(f"{granularity}-{threshold}-{scale}", "each of the switches", w, granularity, threshold, scale)
+    for how in itertools.product(("channel", "layer"), ("0.7", "0.5", "optimal"), ("masked_mean", "absolute_mean")):
+        yield ternarize("-".join(how), "each of the switches", w, *how)
     zeros = np.zeros((3, 9), f32)
     zeros[1, 4] = -(2.0**-149)
+    same = np.stack([np.resize(floats(*row), 8) for row in ((0.25,), (-0.25,), (1, 0.5, 0), (0.5, 0, 1))])
     for threshold in ("0.7", "optimal"):
-        yield ternarize(f"zeros-{threshold}", "rows of zeros have alpha = 0, also beside a row of one subnormal", zeros, threshold=threshold)
-        same = np.concatenate([np.full((2, 8), 0.25, f32) * floats(1, -1)[:, None], np.resize(floats(1, 0.5, 0), (2, 8))])
+        about = "rows of zeros have alpha = 0, also beside a row of one subnormal"
+        yield ternarize(f"zeros-{threshold}", about, zeros, threshold=threshold)
         yield ternarize(f"equal-{threshold}", "equal magnitudes go in or out together", same, threshold=threshold)
-    yield ternarize("strict", "a value of exactly Delta becomes 0: with t = 1 Delta is the mean", [floats(1, 1, 1, 1), floats(0, 1, 2, 1)],
-                    threshold="1.0")  # fmt: skip
+    yield from ternarized_edges()
+
+
+def ternarized_edges():
+    about = "a value of exactly Delta becomes 0: with t = 1 Delta is the mean"
+    yield ternarize("strict", about, [floats(1, 1, 1, 1), floats(0, 1, 2, 1)], threshold="1.0")
     yield ternarize("threshold-0", "t = 0: all but zeros", floats(1, -2, 0, -0.0, 2.0**-149), threshold="0.0")
     yield ternarize("delta-rounded", "|w| lies between Delta before and after its rounding to f32", between())
     wide = Draw("exact sums").patterns(6, 200, low=60, high=180)
     yield ternarize("exact-sums", "magnitudes from 2^-67 to 2^52: sums are exact before their one rounding", wide)
     tiny = np.full((1, 65), 2.0**-30, f32)
     tiny[0, 0] = 2.0**24
-    yield ternarize("lost-in-sums", "a f32 sum would lose all but one value", np.concatenate([tiny, -tiny[:, ::-1]]), threshold="0.0")
+    lost = np.concatenate([tiny, -tiny[:, ::-1]])
+    yield ternarize("lost-in-sums", "a f32 sum would lose all but one value", lost, threshold="0.0")
     yield ternarize("overflow", "sums beyond f32", np.full((2, 5), 3e38, f32) * floats(1, -1)[:, None])
     yield ternarize("delta-overflow", "Delta is infinite: all codes are 0", np.full((1, 5), 3e38, f32), threshold="2.0")
-    yield ternarize("optimal-ties", "two thresholds of equal gain: the smaller k", [floats(3, 1, 1, 1), floats(4, 4, 4, 4)],
-                    threshold="optimal")  # fmt: skip
+    about, rows = "two thresholds of equal gain: the smaller k", [floats(3, 1, 1, 1), floats(4, 4, 4, 4)]
+    yield ternarize("optimal-ties", about, rows, threshold="optimal")
     yield ternarize("nan", "a NaN is an error", floats(1, np.nan), expectation="reject")
     yield ternarize("infinite", "an infinity is an error", floats(1, np.inf), expectation="reject")
 
@@ -74,10 +80,10 @@ def eight_bits(sizes):
             w = Draw(f"int8 {n} {k}").normal(n, k, std=0.02) * (f32(1) + np.arange(n, dtype=f32))[:, None]
             yield case(f"{n}-{k}-{granularity}", f"{n} rows of {k}", w, granularity)
     yield case("ties", "alpha = 1: ties go to even", floats(127, *(m + 0.5 for m in range(-20, 21))))
-    yield case("zeros", "rows of zeros and of subnormals have alpha = 1", [floats(0, 0, -0.0), floats(2.0**-149, 2.0**-126, 0)],
-               rules="N1 N5")  # fmt: skip
-    least = 127 * 2.0**-126
-    yield case("smallest", "alpha around 2^-126", [floats(least, 1e-38), floats(np.nextafter(f32(least), f32(0)), 1e-38)], rules="N1 N5")
+    tiny = [floats(0, 0, -0.0), floats(2.0**-149, 2.0**-126, 0)]
+    yield case("zeros", "rows of zeros and of subnormals have alpha = 1", tiny, rules="N1 N5")
+    rows = np.stack([around(127 * 2.0**-126), floats(1e-38, -1e-38, 1e-39)], axis=1)
+    yield case("smallest", "alpha around 2^-126", rows, rules="N1 N5")
     yield case("division", "w / alpha is not w * (1 / alpha)", Draw("int8 division").normal(64, 130, std=0.02))
     yield case("nan", "a NaN is an error", floats(1, np.nan), expectation="reject")
 
@@ -91,15 +97,17 @@ def planes(sizes):
     good = Draw("planes").ternary(3, 70)
     good[1, 5] = 0
     for label, comment, plane, word, bit in (
-        ("both", "a code with both bits set", (0, 1), 0, 5), ("dirty-plus", "a set bit at k = K in the plane of +1", (0,), 1, 6),
-        ("dirty-minus", "the last bit of a row's last word set in the plane of -1", (1,), 1, 63)
-    ):  # fmt: skip
+        ("both", "a code with both bits set", (0, 1), 0, 5),
+        ("dirty-plus", "a set bit at k = K in the plane of +1", (0,), 1, 6),
+        ("dirty-minus", "the last bit of a row's last word set in the plane of -1", (1,), 1, 63),
+    ):
         bad = pack_planes(good)
         for p in plane:
             bad[p, 1, word] |= np.uint64(1) << np.uint64(bit)
         yield decode(label, f"{comment} is rejected", bad, 70, "reject")
     yield decode("one-plane", "one plane only is rejected", pack_planes(good)[:1], 70, "reject")
-    yield decode("too-many-words", "a word more than K needs is rejected", pack_planes(np.pad(good, ((0, 0), (0, 60)))), 70, "reject")
+    wide = pack_planes(np.pad(good, ((0, 0), (0, 60))))
+    yield decode("too-many-words", "a word more than K needs is rejected", wide, 70, "reject")
 
 
 def decode(label, comment, value, k, expectation="exact"):
@@ -108,7 +116,8 @@ def decode(label, comment, value, k, expectation="exact"):
 
 def base3(sizes):
     def case(label, comment, stream, n, k, expectation="exact"):
-        return draft("base3_decode", label, comment, "N2", {"stream": np.asarray(stream, np.uint8)}, {"n": n, "k": k}, expectation)
+        inputs = {"stream": np.asarray(stream, np.uint8)}
+        return draft("base3_decode", label, comment, "N2", inputs, {"n": n, "k": k}, expectation)
 
     for n, k in sizes:
         codes = Draw(f"base3 {n} {k}").ternary(n, k)
