@@ -140,6 +140,8 @@ def first_lines(result):
     else:
         lines += value_lines(first)
     lines += [f"  rule {rule['id']}: {rule['title']}" for rule in first["rules"]]
+    if first["flags"]:
+        lines.append(f"  flags: {listed([flag['name'] for flag in first['flags']])}")
     lines += cause_lines(first)
     before = f"{first['right_before']} cases right, {first['missing_before']} missing"
     lines.append(f"  before it: {before}, {first['left_out_before']} left out")
@@ -160,6 +162,8 @@ def value_lines(first):
 
 def cause_lines(first):
     """Mistakes that give every value; else the nearest, and those of the case's flags that the other cases allow."""
+    if first["expectation"] == "reject":
+        return ["  this input must be refused"]
     exact = [cause for cause in first["causes"] if cause["reproduces"] == 1]
     lines = [f"  likely cause: {cause['name']}: {cause['about']}; gives every value" for cause in exact[:CAUSES]]
     if not exact:
