@@ -5,7 +5,7 @@ from collections import Counter
 from .compare import tie_distance
 from .difference import Difference, hexadecimal
 from .verdict import as_json as comparison_json
-from .verdict import both_forms, decimal, listed, numbers, size_of
+from .verdict import both_forms, converted_lines, decimal, listed, numbers, rounding_lines, size_of
 from .verify import LEFT_OUT, MISSING, RIGHT, WRONG
 
 STATES = (RIGHT, WRONG, MISSING, LEFT_OUT)
@@ -121,9 +121,7 @@ def as_text(result):
         lines.append(f"NOT CHECKED: {counts['left_out']} cases, left out by --only")
     if result["extra"]:
         lines.append(f"only in OUTPUTS, not checked: {listed(result['extra'])}")
-    if result["converted"]:
-        names = [f"{row['name']} ({row['dtype']})" for row in result["converted"]]
-        lines.append(f"taken over from another dtype without loss: {listed(names)}")
+    lines += converted_lines(result)
     all_of_it = "" if not counts["left_out"] else " AS FAR AS IT WAS CHECKED"
     lines.append(f"PASSED{all_of_it}" if result["passed"] else "NOT PASSED")
     return lines
@@ -152,12 +150,7 @@ def value_lines(first):
     """The first wrong value of an output."""
     bounds = "" if first["low"] is None else f" ({both_forms(first, 'low')} to {both_forms(first, 'high')} is right)"
     values = f"expected {both_forms(first, 'expected')}{bounds}, got {both_forms(first, 'got')}"
-    lines = [f"  output {first['output']} at {first['index']}: {values}", f"  {size_of(first)}"]
-    if first["before_rounding"] is not None:
-        before = first["before_rounding"]
-        tie = f"{first['tie_distance']:.3g} from a tie"
-        lines.append(f"  before rounding {before} ({float.fromhex(before):.9g}), {tie}")
-    return lines
+    return [f"  output {first['output']} at {first['index']}: {values}", f"  {size_of(first)}", *rounding_lines(first)]
 
 
 def cause_lines(first):
