@@ -1,6 +1,7 @@
 """verify: which case is wrong first and which mistake it is, outputs in files of every kind, the page."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,14 +11,24 @@ from refvit.backend import using_backend
 from refvit.conformance.answers import answer
 from refvit.conformance.build import build
 from refvit.conformance.casesteps import STEPS, steps_of
+from refvit.conformance.closely import wrong_output
 from refvit.conformance.difference import difference
 from refvit.conformance.findings import as_json
 from refvit.conformance.hypotheses import TABLE
 from refvit.conformance.kitfile import read_kit
 from refvit.conformance.own import OWN
 from refvit.conformance.run import run
-from refvit.conformance.verify import verify, wrong_output
-from tests.checkers import agreed, by_verify, found_in, kit, outputs, small_cases  # noqa: F401 (fixtures)
+from refvit.conformance.verify import verify
+from tests.checkers import (  # noqa: F401 (fixtures)
+    agreed,
+    by_verify,
+    found_in,
+    kit,
+    outputs,
+    small_cases,
+    write_kit,
+    write_outputs,
+)
 from tests.mutants import MUTANTS
 from tests.test_cli import check_keys, keys_in_readme
 
@@ -169,8 +180,11 @@ def test_a_bug_in_a_model_is_found_at_its_operation(whole, whole_kit, tmp_path, 
     assert by_name["model"]["wrong"] >= 1 and by_name["exp"]["left_out"] == by_name["exp"]["cases"]
 
 
-def test_flags_of_cases_that_are_right_are_no_candidates(kit, outputs):
-    """Both wrong cases have one flag; the other flag's cases include the right one."""
+def test_flags_of_cases_that_are_right_are_no_candidates(tmp_path):
+    """Two cases of one operation: one has two flags and is wrong, the other has one of them and is right."""
+    cases = list(small_cases())
+    cases.append(replace(cases[3], id="norm_codes/other", flags=("reciprocal",)))
+    kit, outputs = write_kit(tmp_path / "kit", cases), write_outputs(tmp_path / "outputs", cases)
     (outputs / "norm_codes/tie/q.bin").write_bytes(bytes(4))
     flags = {flag["name"]: flag for flag in found_in(kit, outputs)["first"]["flags"]}
     assert flags["half_away"]["right"] == 0 and flags["reciprocal"]["right"] == 1
@@ -195,3 +209,21 @@ def test_outputs_that_cannot_be_read(kit, tmp_path):
     assert by_verify(kit, tmp_path / "none")[0] == 3
     (tmp_path / "x.npz").write_bytes(b"PK nothing")
     assert by_verify(kit, tmp_path / "x.npz")[0] == 3
+
+
+UNDECIDED = ["scale_of_zero", "bytes_swapped", "tail_missing", "rescale_fma_alpha_first", "inverse_sqrt_fma",
+             "sample_variance", "score_one_factor", "score_k_first"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNDECIDED)
+def test_other_cases_decide_between_mistakes_that_fit_alike(whole_kit, tmp_path, name):
+    """Each first wrong case fits another mistake as well, which other cases rule out."""
+    tensors = {f"{case.id}/{t.name}": t.value for case in whole_kit for t in case.outputs}
+    (mistake,) = (h for h in TABLE if h.name == name)
+    for case, right, step in judged_steps(whole_kit):
+        if step.kind in mistake.kinds:
+            with np.errstate(all="ignore"):
+                tensors[f"{case.id}/{right.name}"] = step.value(mistake.kinds[step.kind])
+    safetensors.write(tmp_path / "o.st", tensors)
+    first = as_json(verify(whole_kit, str(tmp_path / "o.st"), ["[!m]*"]), "kit", "outputs")["first"]
+    assert [cause["reproduces"] for cause in first["causes"][:2]] == [1, 1] and first["causes"][0]["name"] == name

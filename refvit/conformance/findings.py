@@ -48,7 +48,7 @@ def first_json(found):
         "what": None if what else result.what, "index": what and list(what.index), **texts(what, close),
         **numbers(result.what),
         "rules": [{"id": rule, "title": found.kit.rules[rule]} for rule in row["rules"]],
-        "flags": flags_json(found, row["flags"]), "causes": causes_json(close),
+        "flags": flags_json(found, row), "causes": causes_json(found, result),
         "right_before": before[RIGHT], "missing_before": before[MISSING], "left_out_before": before[LEFT_OUT],
     }  # fmt: skip
 
@@ -62,20 +62,35 @@ def texts(what, close):
     return found | {"tie_distance": None if close.before is None else tie_distance(close.before)}
 
 
-def flags_json(found, names):
-    """Bugs that would change a case, and how many cases that they would change are wrong, and right after all."""
+def flags_json(found, row):
+    """Bugs that would change a case, and how many cases of its operation that they change are wrong, and right."""
     rows = []
-    for name in names:
-        states = Counter(result.state for result in found.results if name in result.row["flags"])
-        rows.append({"name": name, "about": found.kit.flags[name], "wrong": states[WRONG], "right": states[RIGHT]})
+    for name in row["flags"]:
+        count = {state: flagged(found, row["operation"], state)[name] for state in (WRONG, RIGHT)}
+        rows.append({"name": name, "about": found.kit.flags[name], **count})
     return sorted(rows, key=lambda row: (row["right"], -row["wrong"]))
 
 
-def causes_json(close):
+def flagged(found, operation, state):
+    """How many cases of an operation are in a state, for each flag."""
+    results = (result for result in found.of(state) if result.row["operation"] == operation)
+    return Counter(flag for result in results for flag in result.row["flags"])
+
+
+def causes_json(found, result):
+    """The likely mistakes; of those that fit alike, first what gives most other wrong cases."""
+    close = result.close
     if close.comparison is not None:
         rows = comparison_json(close.comparison, "", "")["causes"]
-        return [{key: row[key] for key in ("name", "about", "reproduces")} for row in rows]
-    return [{"name": c.name, "about": c.about, "reproduces": c.reproduces} for c in close.causes]
+        return [
+            {key: row[key] for key in ("name", "about", "reproduces")} | {"gives": row["operations"]} for row in rows
+        ]
+    against = flagged(found, result.row["operation"], RIGHT)
+    rows = [
+        {"name": c.name, "about": c.about, "reproduces": c.reproduces, "gives": close.gives[c.name]}
+        for c in close.causes
+    ]
+    return sorted(rows, key=lambda row: (-row["reproduces"], -row["gives"], against[row["name"]]))
 
 
 def tally(results):
@@ -93,7 +108,7 @@ def operations_json(found):
     for name in dict.fromkeys(result.row["operation"] for result in found.results):
         results = [result for result in found.results if result.row["operation"] == name]
         wrong = first_wrong(results)
-        exact = [] if wrong is None else [c["name"] for c in causes_json(wrong.close) if c["reproduces"] == 1]
+        exact = [] if wrong is None else [c["name"] for c in causes_json(found, wrong) if c["reproduces"] == 1]
         first = {"first_wrong": wrong and wrong.row["id"], "cause": exact[0] if exact else None}
         rows.append({"name": name, **tally(results), **first})
     return rows
@@ -158,19 +173,26 @@ def cause_lines(first):
     if first["expectation"] == "reject":
         return ["  this input must be refused"]
     exact = [cause for cause in first["causes"] if cause["reproduces"] == 1]
-    lines = [f"  likely cause: {cause['name']}: {cause['about']}; gives every value" for cause in exact[:CAUSES]]
+    lines = [
+        f"  likely cause: {cause['name']}: {cause['about']}; gives every value{more(cause)}" for cause in exact[:CAUSES]
+    ]
     if not exact:
         for cause in first["causes"][:CAUSES]:
             share = f"{100 * cause['reproduces']:.4g} % of the values"
             lines.append(f"  near: {cause['name']}: {cause['about']}; gives {share}")
         possible = [flag for flag in first["flags"] if not flag["right"]]
         for flag in possible:
-            lines.append(
-                f"  perhaps {flag['name']}: {flag['about']}; {flag['wrong']} cases with this flag are wrong, none right"
-            )
+            lines.append(f"  perhaps {flag['name']}: {flag['about']}; all {flag['wrong']} are wrong")
         if first["flags"] and not possible:
-            lines.append("  each bug that is known to change this case would change cases that are right")
+            lines.append(
+                "  each bug that is known to change this case would change cases of the operation that are right"
+            )
     return lines
+
+
+def more(cause):
+    """How many other wrong cases of the operation, or operations of the model, a cause gives."""
+    return f", and {cause['gives'] - 1} others like it" if cause["gives"] > 1 else ""
 
 
 def missing_lines(result):

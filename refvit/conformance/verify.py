@@ -4,43 +4,16 @@ Of each operation the first wrong case is looked at closely: its first wrong out
 whole model is compared as a trace is (compare.py), each operation judged by the port's own inputs to it.
 """
 
-import dataclasses
 import fnmatch
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 
-import numpy as np
-
-from ..backend import default_environment
 from ..errors import BadInputError, UsageError
-from .answers import engine_of
-from .casesteps import MALFORMED, steps_of
-from .causes import best, causes, tested
-from .compare import compare, value_before
-from .difference import Difference, difference
+from .casesteps import MALFORMED
+from .closely import MODEL, Close, likely, seen_closely
+from .difference import difference
 from .foreign import Foreign, opened
-from .own import OWN
-from .trace import PIXELS, Trace
 
 RIGHT, WRONG, MISSING, LEFT_OUT = "right", "wrong", "missing", "left_out"
-MODEL = "model"
-
-
-@dataclass(frozen=True)
-class Close:
-    """A wrong output, seen closely.
-
-    low, high    the bounds at the first wrong value, or None
-    before       its value before rounding, or None
-    causes       list of causes.Cause
-    comparison   of a whole model: compare.Comparison, else None
-    """
-
-    low: object = None
-    high: object = None
-    before: object = None
-    causes: list = field(default_factory=list)
-    comparison: object = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +75,7 @@ class Port:
 
     def __init__(self, path, names, read):
         self.path, self.names, self.read = path, names, read
-        self.converted, self.seen = {}, set()
+        self.converted, self.seen = {}, {}
 
     def judged(self, case, row):
         """-> Result"""
@@ -111,7 +84,8 @@ class Port:
         for state in (WRONG, MISSING):
             for tensor, its_state, what in judged:
                 if its_state == state:
-                    return Result(row, state, tensor.name, what, self.close(case, tensor, found, what, state))
+                    close = self.close(case, tensor, found, what) if state == WRONG else None
+                    return Result(row, state, tensor.name, what, close)
         return Result(row, RIGHT)
 
     def outputs(self, case):
@@ -127,18 +101,17 @@ class Port:
         self.converted |= {f"{case.id}/{name}": dtype for name, dtype in found.converted.items()}
         return found, errors
 
-    def close(self, case, tensor, found, what, state):
-        """What there is to say of the first wrong case of an operation, and of every wrong model."""
-        if state == MISSING or (case.operation in self.seen and case.operation != MODEL):
-            return None
-        self.seen.add(case.operation)
-        index, bounds = what.index if isinstance(what, Difference) else None, (None, None)
-        if index is not None and tensor.low is not None:
-            bounds = tensor.low[index], tensor.high[index]
+    def close(self, case, tensor, found, what):
+        """What is to be said of the first wrong case of an operation, and of every wrong model; others add to that."""
+        before = self.seen.get(case.operation)
         try:
-            return Close(*bounds, **looked_into(case, tensor, found, index))
+            if before is None or case.operation == MODEL:
+                self.seen[case.operation] = close = seen_closely(case, tensor, found, what)
+                return close
+            before.gives.update(cause.name for cause in likely(case, tensor, found, what, list(before.gives)))
         except MALFORMED:  # a kit whose inputs are not those of the operation: nothing is known of its mistakes
-            return Close(*bounds)
+            return Close()
+        return None
 
 
 def judge(tensor, found, errors):
@@ -153,38 +126,3 @@ def judge(tensor, found, errors):
         return MISSING, None
     what = difference(tensor.value, found.tensors[name], tensor.low, tensor.high)
     return (RIGHT, None) if what is None else (WRONG, what)
-
-
-def looked_into(case, tensor, found, index):
-    """What mistake it may be.  tensor: the first wrong output; index: in it, or None -> fields of Close, a dict"""
-    if case.operation == MODEL:
-        return {"comparison": compared(case, found)}
-    if index is None:
-        return {}
-    step, got = steps_of(case).get(tensor.name), found.tensors[tensor.name]
-    with default_environment(), np.errstate(all="ignore"):
-        likely = tested(own_ways(case, tensor.name), tensor.value, got)
-        if step is None:
-            return {"causes": best(likely)}
-        return {"before": value_before(step, index), "causes": best(causes(step, step.value(), got) + likely)}
-
-
-def own_ways(case, output):
-    """The mistakes of own.py that apply to an output of a case, as ``causes.ways``."""
-    empty = not all(tensor.value.size for tensor in case.outputs)
-    for name, (about, operations) in OWN.items():
-        if case.operation in operations and not empty:
-            yield name, about, partial(wrong_output, operations[case.operation], case, output)
-
-
-def wrong_output(mistake, case, output):
-    outputs = mistake(**case.arrays, **case.parameters)
-    return np.asarray(outputs[output] if isinstance(outputs, dict) else outputs)
-
-
-def compared(case, found):
-    """A whole model, tensor by tensor.  -> Comparison"""
-    engine, pixels = engine_of(case.arrays["file"]), {PIXELS: case.arrays[PIXELS]}
-    tensors = pixels | {tensor.name: tensor.value for tensor in case.outputs}
-    reference = Trace(tensors, {"quant": dataclasses.asdict(engine.quant), "left_out": 0})
-    return compare(reference, dataclasses.replace(found, tensors=pixels | found.tensors), engine)
