@@ -86,6 +86,7 @@ VALUES = [
     ("gelu_backward/a.b-c", "dx", 2, f32(-0.0), True),
     ("gelu_backward/a.b-c", "dx", 2, f32(2.0**-149), False),
     ("gelu_backward/a.b-c", "dx", 3, f32(np.nan), False),
+    ("gelu_backward/a.b-c", "dx", 3, -f32(np.nan), False),
     ("gelu_backward/a.b-c", "dx", 3, f32(np.inf), False),
     ("norm_codes/tie", "q", 1, np.int8(-4), True),
     ("norm_codes/tie", "q", 1, np.int8(-5), False),

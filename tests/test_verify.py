@@ -130,7 +130,9 @@ def test_each_mistake_of_other_operations_is_named(whole_kit, tmp_path, name):
         outputs = [(case, tensor) for case in cases for tensor in case.outputs]
         with np.errstate(all="ignore"):
             found = [(case, tensor.name, wrong_output(mistake, case, tensor.name)) for case, tensor in outputs]
-        found = [f for f, (_, tensor) in zip(found, outputs) if f[2].shape == tensor.value.shape and not same(tensor, f[2])]
+        found = [
+            f for f, (_, tensor) in zip(found, outputs) if f[2].shape == tensor.value.shape and not same(tensor, f[2])
+        ]
         assert found, operation
         check_named(whole_kit, tmp_path, name, found[0])
 
@@ -174,6 +176,11 @@ def test_flags_of_cases_that_are_right_are_no_candidates(kit, outputs):
     assert flags["half_away"]["right"] == 0 and flags["reciprocal"]["right"] == 1
     text = by_verify(kit, outputs)[1]
     assert "perhaps half_away: ties are rounded away from zero" in text and "perhaps reciprocal" not in text
+
+
+def test_an_input_that_must_be_refused_needs_no_cause(kit, outputs):
+    (outputs / "load/bad/file/accepted.bin").write_bytes(b"\1")
+    assert "this input must be refused" in by_verify(kit, outputs)[1]
 
 
 def test_the_page_is_written_once(kit, outputs, tmp_path):

@@ -5,7 +5,7 @@ from collections import Counter
 from .compare import tie_distance
 from .difference import Difference, hexadecimal
 from .verdict import as_json as comparison_json
-from .verdict import both_forms, decimal, listed, numbers, size_of
+from .verdict import both_forms, converted_lines, decimal, listed, numbers, rounding_lines, size_of
 from .verify import LEFT_OUT, MISSING, RIGHT, WRONG
 
 STATES = (RIGHT, WRONG, MISSING, LEFT_OUT)
@@ -121,9 +121,7 @@ def as_text(result):
         lines.append(f"NOT CHECKED: {counts['left_out']} cases, left out by --only")
     if result["extra"]:
         lines.append(f"only in OUTPUTS, not checked: {listed(result['extra'])}")
-    if result["converted"]:
-        names = [f"{row['name']} ({row['dtype']})" for row in result["converted"]]
-        lines.append(f"taken over from another dtype without loss: {listed(names)}")
+    lines += converted_lines(result)
     all_of_it = "" if not counts["left_out"] else " AS FAR AS IT WAS CHECKED"
     lines.append(f"PASSED{all_of_it}" if result["passed"] else "NOT PASSED")
     return lines
@@ -140,6 +138,8 @@ def first_lines(result):
     else:
         lines += value_lines(first)
     lines += [f"  rule {rule['id']}: {rule['title']}" for rule in first["rules"]]
+    if first["flags"]:
+        lines.append(f"  flags: {listed([flag['name'] for flag in first['flags']])}")
     lines += cause_lines(first)
     before = f"{first['right_before']} cases right, {first['missing_before']} missing"
     lines.append(f"  before it: {before}, {first['left_out_before']} left out")
@@ -150,16 +150,13 @@ def value_lines(first):
     """The first wrong value of an output."""
     bounds = "" if first["low"] is None else f" ({both_forms(first, 'low')} to {both_forms(first, 'high')} is right)"
     values = f"expected {both_forms(first, 'expected')}{bounds}, got {both_forms(first, 'got')}"
-    lines = [f"  output {first['output']} at {first['index']}: {values}", f"  {size_of(first)}"]
-    if first["before_rounding"] is not None:
-        before = first["before_rounding"]
-        tie = f"{first['tie_distance']:.3g} from a tie"
-        lines.append(f"  before rounding {before} ({float.fromhex(before):.9g}), {tie}")
-    return lines
+    return [f"  output {first['output']} at {first['index']}: {values}", f"  {size_of(first)}", *rounding_lines(first)]
 
 
 def cause_lines(first):
     """Mistakes that give every value; else the nearest, and those of the case's flags that the other cases allow."""
+    if first["expectation"] == "reject":
+        return ["  this input must be refused"]
     exact = [cause for cause in first["causes"] if cause["reproduces"] == 1]
     lines = [f"  likely cause: {cause['name']}: {cause['about']}; gives every value" for cause in exact[:CAUSES]]
     if not exact:

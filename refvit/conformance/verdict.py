@@ -124,12 +124,17 @@ def first_lines(result):
     if first["index"] is not None:
         lines.append(f"  at {first['index']}: expected {both_forms(first, 'expected')}, got {both_forms(first, 'got')}")
         lines.append(f"  {size_of(first)}")
-    if first["before_rounding"] is not None:
-        before = first["before_rounding"]
-        tie = f"{first['tie_distance']:.3g} from a tie"
-        lines.append(f"  before rounding {before} ({float.fromhex(before):.9g}), {tie}")
+    lines += rounding_lines(first)
     lines.append(f"  before it: {first['equal_before']} tensors equal, {first['missing_before']} missing")
     return lines
+
+
+def rounding_lines(first):
+    """The value before rounding, of codes."""
+    before = first["before_rounding"]
+    if before is None:
+        return []
+    return [f"  before rounding {before} ({float.fromhex(before):.9g}), {first['tie_distance']:.3g} from a tie"]
 
 
 def both_forms(first, which):
@@ -155,10 +160,12 @@ def count_lines(result):
             lines.append(f"{what}: {listed(names)}")
     if c["left_out"]:
         lines.append(f"not checked, because REF leaves them out: {c['left_out']} tensors of the model")
-    if result["converted"]:
-        names = [f"{row['name']} ({row['dtype']})" for row in result["converted"]]
-        lines.append(f"taken over from another dtype without loss: {listed(names)}")
-    return lines
+    return lines + converted_lines(result)
+
+
+def converted_lines(result):
+    names = [f"{row['name']} ({row['dtype']})" for row in result["converted"]]
+    return [f"taken over from another dtype without loss: {listed(names)}"] if names else []
 
 
 def listed(names):

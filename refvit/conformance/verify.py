@@ -156,7 +156,7 @@ def judge(tensor, found, errors):
 
 
 def looked_into(case, tensor, found, index):
-    """What mistake it may be.  tensor: the first wrong output; index: of its first wrong value, or None -> fields of Close"""
+    """What mistake it may be.  tensor: the first wrong output; index: in it, or None -> fields of Close, a dict"""
     if case.operation == MODEL:
         return {"comparison": compared(case, found)}
     if index is None:

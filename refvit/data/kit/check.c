@@ -43,7 +43,7 @@ static const char *after_text(const char *p) {
     expect(*p == '"', p, "text");
     for (p++; *p != '"'; p++) {
         p += *p == '\\';
-        expect(*p >= ' ' && *p <= '~', p, "ASCII");
+        expect(*p >= ' ' && !(*p & 0x80), p, "ASCII");
     }
     return p + 1;
 }
@@ -186,7 +186,6 @@ static void read_tensor(Tensor *t, const char *entry, size_t bounded) {
 }
 
 static void free_tensor(const Tensor *t) { for (int i = 0; i < FILES; i++) free(t->data[i]); }
-
 static uint64_t bits(const Tensor *t, int file, size_t i) {
     uint64_t word = 0;
     for (size_t k = t->size; k-- > 0;) word = word << 8 | t->data[file][i * t->size + k];
@@ -209,7 +208,8 @@ static int right(const Tensor *t, int file, size_t i) {
 
 static void show(const char *before, const Tensor *t, int file, size_t i) {
     const double v = number(t, file, i);
-    if (t->kind == 'f') printf("%s%a (%.9g)", before, v, v);
+    if (v != v) printf("%snan (nan)", before); /* of either sign */
+    else if (t->kind == 'f') printf("%s%a (%.9g)", before, v, v);
     else if (t->size == 8) printf("%s%" PRIu64, before, bits(t, file, i));
     else printf("%s%.0f", before, v);
 }
