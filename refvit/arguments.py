@@ -3,6 +3,7 @@
 from . import __version__, commands
 from .benchmark import arguments as benchmark
 from .conformance import arguments as conformance
+from .looking import arguments as looking
 from .options import (
     Parser,
     add_act_quant,
@@ -25,6 +26,7 @@ def build_parser():
     for add in (
         add_classify, add_eval, add_calibrate, add_pack, add_unpack, add_info, add_preprocess, add_backends,
         training.add_train, benchmark.add_bench, training.add_report, conformance.add_trace, conformance.add_compare,
+        looking.add_explain,
     ):  # fmt: skip
         add(verbs)
     return parser
