@@ -25,7 +25,7 @@ def build_parser():
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     for add in (
         add_classify, add_eval, add_calibrate, add_pack, add_unpack, add_info, add_preprocess, add_backends,
-        training.add_train, benchmark.add_bench, training.add_report, conformance.add_trace, conformance.add_compare,
+        training.add_train, benchmark.add_bench, looking.add_report, conformance.add_trace, conformance.add_compare,
         looking.add_explain,
     ):  # fmt: skip
         add(verbs)

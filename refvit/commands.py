@@ -29,6 +29,7 @@ from .weights import load_model, save_model
 MERGE_EXCLUDES = (
     "name", "img_size", "seed", "out", "limit", "shard", "class_order", "batch_size", "threads", "backend"
 )  # fmt: skip
+SPELLED = {"run_folder": "--run", "picture": "PICTURE"}  # arguments that are not called as their attribute is
 ACT_SWITCHES = ("act_bits", "act_quantizer", "act_scale", "attention")
 
 
@@ -257,7 +258,8 @@ def refuse(args, when, options):
     """Raise UsageError for the first of these options that is given: it would silently do nothing."""
     for option in options:
         if getattr(args, option) is not None:
-            raise UsageError(args.verb, f"--{option.replace('_', '-')} means nothing {when}")
+            name = SPELLED.get(option, f"--{option.replace('_', '-')}")
+            raise UsageError(args.verb, f"{name} means nothing {when}")
 
 
 def print_summary(args, summary, text):

@@ -68,6 +68,11 @@ def add_verb(verbs, name, run, about, example):
 def add_model(verb, **kwargs):
     """The model argument and what goes with it."""
     verb.add_argument("model", metavar="MODEL", type=resolve, help=MODEL_HELP, **kwargs)
+    add_model_options(verb)
+
+
+def add_model_options(verb):
+    """What is to know of a model besides its file."""
     verb.add_argument("--name", help="timm's name of the model, where the checkpoint leaves it open")
     size_help = "side of the pictures; position tables are interpolated to it"
     verb.add_argument("--img-size", type=count, metavar="N", help=size_help)

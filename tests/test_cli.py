@@ -283,12 +283,12 @@ WRONG = [  # arguments (M model, P picture, F folder of wrong files, V val, R re
     ("train - V -o V --resume --init M", 2, "--init means nothing"),
     ("report F/none -o F/page.html", 3, "none"),
     ("report F/none -o P", 2, "exists"),
-    ("report F/none -o F/page.html --data F/nodata", 3, "nodata"),
-    ("report F/none -o F/page.html --data V --grid 4", 2, "--grid"),
-    ("report F/none -o F/page.html --data V --grid 0", 2, "--grid"),
-    ("report F/none -o F/page.html --data V --reach nan", 2, "--reach"),
-    ("report F/none -o F/page.html --data V --pictures 0", 2, "--pictures"),
-    ("report F/none -o F/page.html --reach 2", 2, "--reach means nothing without --data"),
+    ("report V -o F/page.html --data F/nodata", 3, "nodata"),
+    ("report V -o F/page.html --data V --grid 4", 2, "--grid"),
+    ("report V -o F/page.html --data V --grid 0", 2, "--grid"),
+    ("report V -o F/page.html --data V --reach nan", 2, "--reach"),
+    ("report V -o F/page.html --data V --pictures 0", 2, "--pictures"),
+    ("report V -o F/page.html --reach 2", 2, "--reach means nothing without --data"),
 ]
 BEFORE_THE_MODEL = [  # as above; here the model is missing as well
     ("eval F/absent V --shard 3/2", 2, "shard"),

@@ -34,7 +34,7 @@ def of_model(model, place, quant=QuantConfig()):
     engine = model if isinstance(model, Engine) else pack(model.with_quant(quant))
     linear = engine.linears[layer]
     row = within(f"{layer}: --row", place.row, len(linear.alpha))
-    seen = watch(engine, pixels_of(place.picture, engine))
+    seen = watch(engine, pixels_of(place.picture, engine), [f"{layer}.*"])
     token = within(f"{layer}: --token", place.token, len(seen.inputs[layer]))
     if isinstance(model, Engine):
         weights = WeightRow(linear.bits, linear.codes()[row], linear.alpha[row])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..backend import default_environment
+from ..conformance.trace import Kept
 from ..engine import IntegerPass
 from ..model import FORWARD
 from ..preprocess import crop, normalise
@@ -32,9 +33,13 @@ class InputsPass(IntegerPass):
         return super().linear(name, x)
 
 
-def watch(engine, pixels):
-    """pixels uint8 [S, S, 3] -> Watched"""
-    run = InputsPass(engine, {})
+def watch(engine, pixels, only=None, progress=None):
+    """The pass of a picture.  pixels uint8 [S, S, 3] -> Watched
+
+    only      shell patterns of the tensors to keep of the trace, or None: all
+    progress  Progress over the linear layers, or None
+    """
+    run = InputsPass(engine, Kept(only, progress))
     with default_environment(), np.errstate(over="ignore", invalid="ignore"):
         logits = FORWARD[engine.config.family](run, normalise(pixels, engine.preprocess))[0]
     return Watched(pixels, run.trace, run.inputs, logits[0])
