@@ -7,7 +7,7 @@ from html import escape
 
 import numpy as np
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 260, 52, 36, 28  # pixels
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 260, 58, 36, 28  # pixels
 SERIES = ("#2f78c4", "#c8591a", "#2f8f5b", "#8a63d2")  # of enough contrast on white and on black
 PARTS = (*SERIES, "#718096")  # of a whole
 # viridis at nine points, interpolated linearly (matplotlib's map, CC0)
@@ -72,6 +72,7 @@ def curves(title, series, x_label, y_label):
         colour = SERIES[i % len(SERIES)]
         points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(px, py))
         body += f'<polyline points="{points}" stroke="{colour}" fill="none" stroke-width="1.6"/>'
+        body += dot(x(px[0]), y(py[0]), colour) if len(px) == 1 else ""  # of a point alone a line shows nothing
         body += legend(i, label, colour)
     return svg(title, body)
 

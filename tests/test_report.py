@@ -97,3 +97,8 @@ def test_ticks_are_round_and_inside(low, high):
 
 def test_an_empty_log_has_no_charts():
     assert "svg" not in curves_section([json.loads('{"kind": "start"}')])
+
+
+def test_a_curve_of_one_point_is_seen():
+    assert "<circle" in charts.curves("t", {"a": ([1], [2.0])}, "x", "y")
+    assert "<circle" not in charts.curves("t", {"a": ([1, 2], [2.0, 3.0])}, "x", "y")
