@@ -22,6 +22,7 @@ from refvit.looking.facts import byte_rows, layer_facts, weight_of
 from refvit.looking.images import MINUS, PLANES_MAX, PLUS, ZERO, code_picture, heat_colours, overlay, plane_picture
 from refvit.looking.watch import drawing, watch
 from refvit.model import create_model
+from refvit.progress import Progress
 from refvit.weights import save_model
 from tests.test_cli import check_keys, keys_in_readme
 from tests.test_model import NARROW_SWIN, NARROW_VIT
@@ -123,12 +124,12 @@ def test_the_limit_of_popcounts_goes_by_bits(monkeypatch, bits, act_bits, family
 
 def test_times_are_of_one_thread_and_threads_are_put_back(monkeypatch):
     monkeypatch.setattr(threads, "_count", 3)
-    engine, counts, ticks = refvit.pack(model_of("swin").with_quant(QuantConfig())), set(), []
+    engine, counts, said = refvit.pack(model_of("swin").with_quant(QuantConfig())), set(), io.StringIO()
     monkeypatch.setattr(timing, "seconds", lambda call: counts.add(threads.threads()) or 0.5)
     seen = watch(engine, drawing(32))
     codes = {name: seen.trace[f"{name}.q_in"] for name in engine.linears}
-    found, _ = timing.layer_times(engine, codes, lambda: ticks.append(1))
-    assert list(found) == list(engine.linears) and len(ticks) == len(found)
+    found, _ = timing.layer_times(engine, codes, Progress(said, "time", len(codes)))
+    assert list(found) == list(engine.linears) and f"time {len(found)}/{len(found)}" in said.getvalue()
     assert {ms for ms, _ in found.values()} == {500.0}
     assert counts == {1} and threads.threads() == 3
 

@@ -5,9 +5,10 @@ import sys
 
 from ..benchmark.page import bench_page
 from ..commands import open_model, print_json, print_summary, refuse
-from ..config import QuantConfig
+from ..config import QuantConfig, linear_roles
 from ..engine import Engine, pack
 from ..files import atomic_write, check_writable, open_input
+from ..progress import Progress
 from ..training.commands import check_exists
 from ..training.page import read_log, run_page
 from ..weights import load_model
@@ -111,7 +112,8 @@ def packed_and_floats(args):
     model = open_either(args)
     if not isinstance(model, Engine):
         refuse(args, "with float weights", ("weights",))
-        return pack(model.with_quant(chosen_quant(args))), model, FROM_FLOATS
+        meter = Progress(sys.stderr, "pack", len(linear_roles(model.config)))
+        return pack(model.with_quant(chosen_quant(args)), progress=meter), model, FROM_FLOATS
     if args.weights is None:
         return model, None, FROM_PACKED
     floats = load_model(args.weights)

@@ -36,9 +36,14 @@ class LayerFacts:
         return len(self.amax)
 
 
-def layer_facts(engine, floats, seen):
-    """floats: Model or None; seen: Watched  -> list of LayerFacts, in order"""
-    return [facts_of(engine, linear, floats, seen) for linear in engine.linears.values()]
+def layer_facts(engine, floats, seen, progress=None):
+    """floats: Model or None; seen: Watched; progress: Progress over the layers or None  -> list of LayerFacts"""
+    found = []
+    for linear in engine.linears.values():
+        found.append(facts_of(engine, linear, floats, seen))
+        if progress is not None:
+            progress.update(len(found))
+    return found
 
 
 def facts_of(engine, linear, floats, seen):

@@ -28,7 +28,7 @@ FROM_PACKED = (
     "A packed file holds no float weights, so thresholds and errors are not known here; give --weights CHECKPOINT, the "
     "float checkpoint that it was made from."
 )
-FROM_FLOATS = "Float weights, packed for this page as they are: ternary weights need training, or most accuracy is lost."
+FROM_FLOATS = "Float weights, packed for this page as they are; without training, ternary ones lose most accuracy."
 FROM_BOTH = "A packed file, beside the float weights that it was made from."
 
 
@@ -56,11 +56,10 @@ def model_page(subject, layer, progress):
     engine, floats = subject.engine, subject.floats
     layer = check_layer(engine.config, layer or middle_layer(engine.config))
     count = len(engine.linears)
-    seen = watch(engine, subject.pixels, KEPT, Progress(progress, "layers", count))
-    facts = layer_facts(engine, floats, seen)
+    seen = watch(engine, subject.pixels, KEPT, Progress(progress, "look", count))
+    facts = layer_facts(engine, floats, seen, Progress(progress, "compare", count))
     codes = {name: seen.trace[f"{name}.q_in"] for name in engine.linears}
-    meter = Ticks(Progress(progress, "times", count))
-    times, backend = layer_times(engine, codes, meter)
+    times, backend = layer_times(engine, codes, Progress(progress, "time", count))
     sections = [
         ("Model", about(engine, subject.note)),
         ("What it sees", sight(engine, seen, subject.picture)),
@@ -72,17 +71,6 @@ def model_page(subject, layer, progress):
     if subject.log is not None:
         sections.append(("Training", curves_section(subject.log)))
     return page(subject.title, sections)
-
-
-class Ticks:
-    """A Progress that counts by itself."""
-
-    def __init__(self, meter):
-        self.meter, self.done = meter, 0
-
-    def __call__(self):
-        self.done += 1
-        self.meter.update(self.done)
 
 
 def check_weights(path, floats, engine):

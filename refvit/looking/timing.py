@@ -24,10 +24,10 @@ def one_thread():
         set_threads(before)
 
 
-def layer_times(engine, codes, tick):
+def layer_times(engine, codes, progress):
     """Milliseconds of every layer's product, and of the limit.  codes: dict: layer -> int8 [T, K]
 
-    -> dict: layer -> (ms, ms at the limit or None), and the backend's name
+    progress: Progress over the layers  -> dict: layer -> (ms, ms at the limit or None), and the backend's name
     """
     name = engine.backend or backend.info()["default"]
     gops = {row["family"]: row["gops"] for row in limits([name])}
@@ -36,7 +36,7 @@ def layer_times(engine, codes, tick):
         for linear in engine.linears.values():
             x = codes[linear.name]
             found[linear.name] = 1e3 * seconds(product(linear, x, name)), limit_ms(linear, len(x), name, gops)
-            tick()
+            progress.update(len(found))
     return found, name
 
 
