@@ -22,7 +22,7 @@ td:first-child, th:first-child { text-align: left; } .wide { overflow-x: auto; }
 .gallery { display: flex; flex-wrap: wrap; gap: 1rem; align-items: start; }
 figure { margin: 0; max-width: 100%; width: min-content; } figure img { display: block; max-width: 100%; height: auto; }
 figcaption { color: var(--soft); font-size: .85rem; min-width: 12rem; } .sharp { image-rendering: pixelated; }
-dl { display: grid; grid-template-columns: minmax(6rem, max-content) minmax(0, 1fr); gap: .1rem 1rem; }
+dl { display: grid; grid-template-columns: fit-content(40%) minmax(0, 1fr); gap: .1rem 1rem; }
 dt { color: var(--soft); } dd { margin: 0; } h1, h2, p, dd, figcaption { overflow-wrap: anywhere; }
 """
 

@@ -167,10 +167,11 @@ def spreads(facts, field):
 
 
 def layer_table(facts, times):
-    weights = ("layer", "shape", "bits", "bytes", "zeros", "median scale", "error")
-    inputs = ("largest input", "clipped", "ms", "of the limit")
+    weights = ("layer", "shape", "bits", "bytes", "zeros", "scale", "error")
+    inputs = ("max input", "clipped", "ms", "of limit")
     cells = [(*weight_cells(fact), *input_cells(fact, *times[fact.name])) for fact in facts]
-    return f"<details><summary>All {len(facts)} layers</summary>{table((*weights, *inputs), cells)}</details>"
+    title = f"All {len(facts)} layers: medians of the scales, one thread's times"
+    return f"<details><summary>{title}</summary>{table((*weights, *inputs), cells)}</details>"
 
 
 def weight_cells(fact):
