@@ -1,8 +1,12 @@
 """The arguments of every verb. What is wrong in an argument alone is found here, before any work."""
 
+from functools import partial
+
 from . import __version__, commands
 from .benchmark import arguments as benchmark
+from .completion import SHELLS
 from .conformance import arguments as conformance
+from .looking import arguments as looking
 from .options import (
     Parser,
     add_act_quant,
@@ -24,15 +28,24 @@ def build_parser():
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     for add in (
         add_classify, add_eval, add_calibrate, add_pack, add_unpack, add_info, add_preprocess, add_backends,
-        training.add_train, benchmark.add_bench, training.add_report, conformance.add_trace, conformance.add_compare,
-        conformance.add_vectors, conformance.add_verify,
+        training.add_train, benchmark.add_bench, looking.add_report, conformance.add_trace, conformance.add_compare,
+        conformance.add_vectors, conformance.add_verify, looking.add_explain,
     ):  # fmt: skip
         add(verbs)
+    add_completion(verbs, parser)
+    parser.verbs = verbs.choices
     return parser
 
 
+def add_completion(verbs, parser):
+    about = "Print a script that teaches a shell to complete refvit's verbs, options and model names."
+    run = partial(commands.print_completion, parser)
+    verb = add_verb(verbs, "completion", run, about, "source <(refvit completion bash)")
+    verb.add_argument("shell", choices=SHELLS)
+
+
 def add_classify(verbs):
-    example = "refvit classify model.safetensors cat.jpg"
+    example = "refvit classify refvit_cifar10 ship.jpg"
     verb = add_verb(verbs, "classify", commands.classify, "Name what pictures show.", example)
     add_model(verb)
     verb.add_argument("pictures", nargs="+", metavar="PICTURE", help="JPEG, PNG, PPM or WebP")
@@ -72,7 +85,7 @@ def add_calibrate(verbs):
 
 def add_pack(verbs):
     about = "Quantize a float checkpoint and write one packed file."
-    example = "refvit pack deit.safetensors -o deit.refvit.safetensors --weight-bits 2"
+    example = "refvit pack deit_tiny_patch16_224 -o deit.refvit.safetensors --weight-bits 2"
     verb = add_verb(verbs, "pack", commands.pack, about, example)
     add_model(verb)
     add_output(verb, "the packed file")
@@ -84,7 +97,7 @@ def add_pack(verbs):
 
 def add_unpack(verbs):
     about = "Turn a packed file into float weights (scale times code) under timm's names."
-    example = "refvit unpack deit.refvit.safetensors -o deit.safetensors"
+    example = "refvit unpack refvit_cifar10 -o cifar10.safetensors"
     verb = add_verb(verbs, "unpack", commands.unpack, about, example)
     verb.add_argument("model", metavar="PACKED", help="a packed file")
     add_output(verb, "the float checkpoint, as safetensors")
@@ -92,7 +105,7 @@ def add_unpack(verbs):
 
 def add_info(verbs):
     about = "Per-layer bits, bytes, sparsity and hashes of a model, and its totals."
-    verb = add_verb(verbs, "info", commands.info, about, "refvit info model.refvit.safetensors")
+    verb = add_verb(verbs, "info", commands.info, about, "refvit info refvit_cifar10")
     add_model(verb)
 
 

@@ -1,4 +1,4 @@
-"""Charts as SVG text, for self-contained pages: curves, bars, a heat map, a histogram, a roofline.
+"""Charts as SVG text, for self-contained pages: curves, bars, dots over layers, a heat map, a histogram, a roofline.
 
 Colours follow the page's theme.
 """
@@ -7,8 +7,9 @@ from html import escape
 
 import numpy as np
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 260, 52, 36, 28  # pixels
-SERIES = ("#2b6cb0", "#c05621", "#2f855a", "#805ad5")
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 420, 260, 58, 36, 28  # pixels
+SERIES = ("#2f78c4", "#c8591a", "#2f8f5b", "#8a63d2")  # of enough contrast on white and on black
+PARTS = (*SERIES, "#718096")  # of a whole
 # viridis at nine points, interpolated linearly (matplotlib's map, CC0)
 HEAT = ("440154", "472d7b", "3b528b", "2c728e", "21918c", "28ae80", "5ec962", "addc30", "fde725")
 
@@ -48,12 +49,17 @@ def axes(x_range, y_range, x_label, y_label):
     """Frame, ticks and labels.  -> svg text, x map, y map"""
     x = scale(*x_range, LEFT, WIDTH - 12)
     y = scale(*y_range, HEIGHT - BOTTOM, TOP)
-    parts = [f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - 12}"/>']
+    parts = [frame(x_label, y_label)]
     parts += [text(x(t), HEIGHT - BOTTOM + 14, f"{t:g}") for t in ticks(*x_range)]
     parts += [text(LEFT - 5, y(t) + 4, f"{t:g}", "end") for t in ticks(*y_range)]
-    parts.append(text((LEFT + WIDTH) / 2, HEIGHT - 6, x_label))
-    parts.append(f'<g transform="translate(12 {HEIGHT / 2}) rotate(-90)">{text(0, 0, y_label)}</g>')
     return "".join(parts), x, y
+
+
+def frame(x_label, y_label):
+    """The two axes and their labels."""
+    lines = f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - 12}"/>'
+    side = f'<g transform="translate(12 {HEIGHT / 2}) rotate(-90)">{text(0, 0, y_label)}</g>'
+    return lines + text((LEFT + WIDTH) / 2, HEIGHT - 6, x_label) + side
 
 
 def curves(title, series, x_label, y_label):
@@ -66,6 +72,7 @@ def curves(title, series, x_label, y_label):
         colour = SERIES[i % len(SERIES)]
         points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(px, py))
         body += f'<polyline points="{points}" stroke="{colour}" fill="none" stroke-width="1.6"/>'
+        body += dot(x(px[0]), y(py[0]), colour) if len(px) == 1 else ""  # of a point alone a line shows nothing
         body += legend(i, label, colour)
     return svg(title, body)
 
@@ -73,7 +80,8 @@ def curves(title, series, x_label, y_label):
 def histogram(title, values, x_label, y_label, marks=()):
     """Counts in 80 bins, and vertical lines.  marks: list of (label, [values])"""
     counts, edges = np.histogram(values, bins=80)
-    body, x, y = axes((edges[0], edges[-1]), (0, counts.max()), x_label, y_label)
+    top = counts.max() * (1 + 0.08 * len(marks))  # room for the legend
+    body, x, y = axes((edges[0], edges[-1]), (0, top), x_label, y_label)
     for count, left, right in zip(counts, edges, edges[1:]):
         body += rect(x(left), y(count), x(right) - x(left), y(0) - y(count), SERIES[0])
     for i, (label, places) in enumerate(marks):
@@ -128,6 +136,24 @@ def bars(title, rows, unit):
     return svg(title, body, height=TOP + step * len(rows) + 6)
 
 
+def stacked(title, rows, parts, unit):
+    """Horizontal bars of parts, one after the other.  rows: dict: label -> value of each of ``parts``"""
+    left, step, columns = 100, 24, 2
+    x = scale(0, max(sum(values) for values in rows.values()) * 1.3, left, WIDTH)  # room for the numbers
+    body = ""
+    for i, (label, values) in enumerate(rows.items()):
+        y, ends = TOP + step * i, np.cumsum([0, *values])
+        body += text(left - 6, y + 12, label, "end")
+        for colour, start, end in zip(PARTS, ends, ends[1:]):
+            body += rect(x(start), y, x(end) - x(start), step - 8, colour)
+        body += text(x(ends[-1]) + 6, y + 12, f"{ends[-1]:.4g} {unit}", "start")
+    below = TOP + step * len(rows) + 6
+    for i, (part, colour) in enumerate(zip(parts, PARTS)):
+        across, y = LEFT + 190 * (i % columns), below + 16 * (i // columns)
+        body += rect(across, y, 10, 10, colour) + text(across + 16, y + 9, part, "start")
+    return svg(title, body, height=below + 16 * -(-len(parts) // columns) + 4)
+
+
 def roofline(title, series, limits):
     """GOP/s over bits of activations, both logarithmic: fewer bits to the right.
 
@@ -150,6 +176,37 @@ def roofline(title, series, limits):
     return svg(title, body, height=HEIGHT + 20)
 
 
+def dots(title, points, places, y_label, colours):
+    """A dot for each value over the layers of a model.
+
+    points   list of (name, value, state)
+    places   dict: name -> place in order, of all that have a place on the axis
+    colours  dict: state -> colour; the last is drawn on top
+    """
+    top = max([value for _, value, _ in points], default=0) or 1
+    x = scale(0, max(len(places) - 1, 1), LEFT + 4, WIDTH - 16)
+    y = scale(0, 1.05 * top, HEIGHT - BOTTOM, TOP)
+    body = frame("block", y_label) + block_marks(places, x)
+    body += "".join(text(LEFT - 5, y(t) + 4, f"{t:g}", "end") for t in ticks(0, top))
+    for name, value, state in sorted(points, key=lambda point: list(colours).index(point[2])):
+        circle = dot(x(places[name]), y(value), colours[state])
+        body += f"<g>{circle}<title>{escape(f'{name}: {value:.3g}')}</title></g>"
+    return svg(title, body)
+
+
+def block_marks(places, x):
+    """Where blocks begin; at most twelve of them are named."""
+    starts = {}
+    for name, place in places.items():
+        numbers = [part for part in name.split(".") if part.isdigit()]
+        if numbers and "blocks." in name:
+            starts.setdefault(".".join(numbers[:2] if name.startswith("layers") else numbers[:1]), place)
+    bottom, step = HEIGHT - BOTTOM, -(-len(starts) // 12) or 1
+    lines = "".join(f"M{x(place):.1f} {bottom}v4" for place in starts.values())
+    labels = (text(x(place), bottom + 15, label) for label, place in list(starts.items())[::step])
+    return f'<path class="axis" d="{lines}"/>{"".join(labels)}'
+
+
 def dot(x, y, colour):
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{colour}"/>'
 
@@ -160,9 +217,7 @@ def log_axes(low, high):
     height = scale(np.log10(low) - 0.1, np.log10(high) + 0.15, HEIGHT - BOTTOM, TOP)
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     marks = [m * 10.0**d for d in decades for m in (1, 2, 5) if low * 0.8 <= m * 10.0**d <= high * 1.4]
-    parts = [f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - 12}"/>']
+    parts = [frame("bits of activations", "GOP/s")]
     parts += [text(place(-np.log2(b)), HEIGHT - BOTTOM + 14, b) for b in (8, 4, 2, 1)]
     parts += [text(LEFT - 5, height(np.log10(v)) + 4, f"{v:g}", "end") for v in marks]
-    parts.append(text((LEFT + WIDTH) / 2, HEIGHT - 6, "bits of activations"))
-    parts.append(f'<g transform="translate(12 {HEIGHT / 2}) rotate(-90)">{text(0, 0, "GOP/s")}</g>')
     return "".join(parts), lambda b: place(-np.log2(b)), lambda v: height(np.log10(v))

@@ -9,11 +9,11 @@ import sys
 import numpy as np
 from PIL import Image
 
-from . import backend, safetensors
+from . import backend, completion, safetensors
 from . import calibrate as calibration
 from . import evaluate as evaluation
 from .box import boxed_names
-from .config import MODELS, QuantConfig, config_to_dict, model_config
+from .config import MODELS, QuantConfig, config_to_dict, linear_roles, model_config
 from .engine import Engine
 from .engine import pack as pack_model
 from .errors import BadInputError, UsageError
@@ -29,6 +29,7 @@ from .weights import load_model, save_model
 MERGE_EXCLUDES = (
     "name", "img_size", "seed", "out", "limit", "shard", "class_order", "batch_size", "threads", "backend"
 )  # fmt: skip
+SPELLED = {"run_folder": "--run", "picture": "PICTURE"}  # arguments that are not called as their attribute is
 ACT_SWITCHES = ("act_bits", "act_quantizer", "act_scale", "attention")
 
 
@@ -36,7 +37,8 @@ def classify(args):
     """Top-k classes of each picture."""
     model = open_model(args)
     results = []
-    for path in args.pictures:
+    meter = Progress(sys.stderr if args.json and len(args.pictures) > 1 else None, "classify", len(args.pictures))
+    for path in counted(args.pictures, meter):
         logits = model.predict(crop(path, model.preprocess)[None])[0]
         results.append({"picture": path, "classes": top_classes(logits, args.k, model.labels)})
         if not args.json:
@@ -80,7 +82,8 @@ def evaluate(args):
 def evaluate_folder(args):
     """The numbers of one run."""
     if not args.folder:
-        raise UsageError("eval", "arguments", "MODEL FOLDER, or --merge FILE...", args.model or "none")
+        got = "MODEL alone" if args.model else "none"
+        raise UsageError("eval", "arguments", "MODEL FOLDER, or --merge FILE...", got)
     shard = (1, 1) if args.shard is None else evaluation.parse_shard(args.shard)
     listing(args.folder)  # before the model, which takes longer
     model = open_model(args)
@@ -137,7 +140,8 @@ def pack(args):
     model = open_float_model(args).with_quant(quant)
     if args.calibration is not None:
         model = model.with_quant(quant, calibration.load_ranges(args.calibration, model))
-    pack_model(model).save(args.out, coding=args.coding, force=args.force)
+    meter = Progress(sys.stderr, "pack", len(linear_roles(model.config)))
+    pack_model(model, progress=meter).save(args.out, coding=args.coding, force=args.force)
     size = os.path.getsize(args.out)
     summary = {"out": args.out, "bytes": size, "model": model.config.name, "coding": args.coding}
     form = f"W{quant.weight_bits}A{quant.act_bits}"
@@ -154,7 +158,7 @@ def unpack(args):
     check_writable(args.out, args.force)
     engine = load_model(args.model)
     if not isinstance(engine, Engine):
-        raise BadInputError(args.model, "format", "a packed file", "a float checkpoint")
+        raise BadInputError(args.model, "nothing to unpack", "a packed file", "a float checkpoint")
     save_model(engine.unpack(), args.out, force=args.force)
     size = os.path.getsize(args.out)
     print_summary(args, {"out": args.out, "bytes": size, "model": engine.config.name}, f"{args.out}: {size:,} bytes")
@@ -188,7 +192,8 @@ def preprocess(args):
         raise UsageError("preprocess", f"a {suffix} holds", "one picture", len(args.pictures), "-o FILE.safetensors")
     check_writable(args.out, args.force)
     config = preprocessing_of(args)
-    pixels = np.stack([crop(path, config) for path in args.pictures])
+    meter = Progress(sys.stderr if len(args.pictures) > 1 else None, "preprocess", len(args.pictures))
+    pixels = np.stack([crop(path, config) for path in counted(args.pictures, meter)])
     if suffix == ".safetensors":
         tensors = {"pixels": pixels, "x": normalise(pixels, config)}
         safetensors.write(args.out, tensors, {"preprocess": json.dumps(config.to_dict())}, force=args.force)
@@ -213,6 +218,12 @@ def backends(args):
     for row in result["backends"]:
         print(f"{row['name']:10} {'usable' if row['usable'] else 'not usable: ' + row['why']}")
     print(f"threads {result['threads']}; CPU features: {' '.join(result['features']) or 'none known'}")
+
+
+def print_completion(parser, args):
+    """The script of a shell."""
+    text = completion.script(parser, args.shell)
+    print(json.dumps({"shell": args.shell, "script": text}) if args.json else text, end="\n" if args.json else "")
 
 
 def open_model(args):
@@ -249,7 +260,8 @@ def named_config(args):
 def open_float_model(args):
     model = open_model(args)
     if isinstance(model, Engine):
-        raise BadInputError(args.model, args.verb, "a float checkpoint", "a packed file", "refvit unpack first")
+        what = f"refvit {args.verb} starts from float weights"
+        raise BadInputError(args.model, what, "a float checkpoint", "a packed file", "refvit unpack first")
     return model
 
 
@@ -257,7 +269,8 @@ def refuse(args, when, options):
     """Raise UsageError for the first of these options that is given: it would silently do nothing."""
     for option in options:
         if getattr(args, option) is not None:
-            raise UsageError(args.verb, f"--{option.replace('_', '-')} means nothing {when}")
+            name = SPELLED.get(option, f"--{option.replace('_', '-')}")
+            raise UsageError(args.verb, f"{name} means nothing {when}")
 
 
 def print_summary(args, summary, text):

@@ -216,6 +216,12 @@ def linear_roles(config):
     return roles
 
 
+def middle_layer(config):
+    """The first linear layer of the MLP in the middle block."""
+    names = [name for name in linear_roles(config) if name.endswith(".mlp.fc1")]
+    return names[len(names) // 2]
+
+
 def param_count(config):
     """Number of parameters of a model."""
     total = 0

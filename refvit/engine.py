@@ -92,11 +92,14 @@ class Engine:
         save_packed(self, path, coding, force)
 
 
-def pack(model, backend=None):
-    """An Engine from a fake-quant model (``model.with_quant(...)``). Raises UsageError for a float one."""
+def pack(model, backend=None, progress=None):
+    """An Engine from a fake-quant model (``model.with_quant(...)``). Raises UsageError for a float one.
+
+    progress  Progress over the linear layers, or None
+    """
     if not isinstance(model, Model):
         raise UsageError("pack", "argument", "a refvit model", type(model).__name__)
-    linears = pack_linears(model)
+    linears = pack_linears(model, progress)
     rest = {n: v.copy() for n, v in model.params.items() if n.rpartition(".")[0] not in linears}
     for name, value in rest.items():
         check_finite(name, value)

@@ -1,7 +1,9 @@
 """What the arguments of verbs have in common: types, and options that go together."""
 
 import argparse
+import difflib
 import math
+import re
 
 from .box import resolve
 from .errors import UsageError
@@ -12,13 +14,40 @@ THREADS_HELP = (
     "variable of its BLAS, as OPENBLAS_NUM_THREADS"
 )
 BACKEND_HELP = "kernels to use (default: REFVIT_BACKEND, or the best; see refvit backends)"
+CHOICE = re.compile(r"argument (?P<name>\S+): invalid choice: '?(?P<got>.*?)'? \(choose from (?P<choices>.*)\)", re.S)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with this program's errors."""
+    """argparse with this program's errors; help begins with an example."""
+
+    example = None
+
+    def format_help(self):
+        text = super().format_help()
+        return text if self.example is None else f"example:\n  {self.example}\n\n{text}"
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's, but what a verb does not know is its own error: its help says what it knows."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            options = [option for action in self._actions for option in action.option_strings]
+            near = difflib.get_close_matches(unknown[0].split("=")[0], options, 1)
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            hint = near[0] if near else self.help_hint
+            raise UsageError(None, f"unexpected argument {unknown[0]!r}{more}", hint=hint)
+        return found, unknown
 
     def error(self, message):
-        raise UsageError(None, message, hint=f"{self.prog} --help")
+        wrong = CHOICE.fullmatch(message)
+        if wrong:
+            choices = re.findall(r"[\w.-]+", wrong["choices"])
+            near = difflib.get_close_matches(wrong["got"], choices, 1)
+            raise UsageError(wrong["name"], "unknown", f"one of {', '.join(choices)}", repr(wrong["got"]), *near)
+        raise UsageError(None, message, hint=self.help_hint)
+
+    @property
+    def help_hint(self):
+        return f"{self.prog} --help"
 
 
 def count(text):
@@ -58,9 +87,9 @@ def number(text, expected="a number"):
 
 
 def add_verb(verbs, name, run, about, example):
-    epilog, layout = f"example:\n  {example}", argparse.RawDescriptionHelpFormatter
-    verb = verbs.add_parser(name, help=about, description=about, epilog=epilog, formatter_class=layout)
+    verb = verbs.add_parser(name, help=about, description=about)
     verb.set_defaults(run=run)
+    verb.example = example
     verb.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     return verb
 
@@ -68,6 +97,11 @@ def add_verb(verbs, name, run, about, example):
 def add_model(verb, **kwargs):
     """The model argument and what goes with it."""
     verb.add_argument("model", metavar="MODEL", type=resolve, help=MODEL_HELP, **kwargs)
+    add_model_options(verb)
+
+
+def add_model_options(verb):
+    """What is to know of a model besides its file."""
     verb.add_argument("--name", help="timm's name of the model, where the checkpoint leaves it open")
     size_help = "side of the pictures; position tables are interpolated to it"
     verb.add_argument("--img-size", type=count, metavar="N", help=size_help)

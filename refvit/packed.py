@@ -44,7 +44,7 @@ class PackedLinear:
         return self.codes().sum(axis=1, dtype=np.int32)
 
 
-def pack_linears(model):
+def pack_linears(model, progress=None):
     """Quantize every linear of a fake-quant model for good (N1: inference never re-thresholds).  -> dict by layer name
 
     Raises UsageError where the model has no integers to pack (32 bits) or static scales without ranges.
@@ -58,6 +58,8 @@ def pack_linears(model):
         linear = pack_linear(name, w.reshape(len(w), -1), model.params.get(f"{name}.bias"), bits, act_bits, model)
         check_linear(linear, model.quant)
         linears[name] = linear
+        if progress is not None:
+            progress.update(len(linears))
     return linears
 
 

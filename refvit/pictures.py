@@ -14,8 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from .errors import BadInputError, RefvitError, UnsupportedError
 from .files import open_input
+from .lookalikes import refuse_lookalike
 
 FORMATS = ("JPEG", "PNG", "PPM", "WEBP")  # Pillow's names; PPM includes PGM and PBM
+PICTURES = "JPEG, PNG, PPM or WebP content"
 MAX_PIXELS = 100_000_000  # our choice: checked against the header, before memory is taken; 400 MB in Pillow
 ORIENTATION = 0x0112  # EXIF tag: where the first row and column of the stored picture belong
 UPRIGHT = {
@@ -68,8 +70,8 @@ def _load(file, name, max_pixels):
     except RefvitError:
         raise
     except UnidentifiedImageError:
-        raise BadInputError(name, "not a picture, or its header is damaged", "JPEG, PNG, PPM or WebP content",
-                            "something else") from None
+        refuse_lookalike(name, file, "not a picture", PICTURES)
+        raise BadInputError(name, "not a picture, or its header is damaged", PICTURES, "something else") from None
     except Image.DecompressionBombError:  # Pillow's own cap comes first where a header is beyond it
         raise _too_large(name, max_pixels, f"more than {2 * Image.MAX_IMAGE_PIXELS}") from None
     except Exception as error:  # Pillow raises SyntaxError, struct.error, OSError, ValueError, ... on damaged files

@@ -12,13 +12,18 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --fg: #e2e8f0; --bg: #171923; --soft: #a0aec0; } }
 body { color: var(--fg); background: var(--bg); font: 16px/1.5 system-ui, sans-serif; margin: 1rem auto; max-width: 900px;
        padding: 0 1rem; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 1rem; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); gap: 1rem; }
 svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; fill: currentColor; }
 svg g[style] text { fill: inherit; } svg text.title { font-weight: 600; font-size: 12px; }
 .axis { stroke: var(--soft); fill: none; } .mark { fill: none; stroke-dasharray: 4 3; stroke-width: 1.5; }
 table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: right; }
 td:first-child, th:first-child { text-align: left; } .wide { overflow-x: auto; }
-.wide td, .wide th { white-space: nowrap; }
+.wide td, .wide th { white-space: nowrap; } details table { font-size: .85rem; }
+.gallery { display: flex; flex-wrap: wrap; gap: 1rem; align-items: start; }
+figure { margin: 0; max-width: 100%; width: min-content; } figure img { display: block; max-width: 100%; height: auto; }
+figcaption { color: var(--soft); font-size: .85rem; min-width: 12rem; } .sharp { image-rendering: pixelated; }
+dl { display: grid; grid-template-columns: fit-content(40%) minmax(0, 1fr); gap: .1rem 1rem; }
+dt { color: var(--soft); } dd { margin: 0; } h1, h2, p, dd, figcaption { overflow-wrap: anywhere; }
 """
 
 
@@ -35,6 +40,17 @@ def page(title, sections):
 
 def chart_row(charts_):
     return f'<div class="charts">{"".join(charts_)}</div>'
+
+
+def legend(colours):
+    """A coloured dot and its meaning for each.  colours: dict: meaning -> colour"""
+    return ", ".join(f'<span style="color:{colour}">\u25cf</span> {escape(name)}' for name, colour in colours.items())
+
+
+def table(heads, rows):
+    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(str(c))}</td>' for c in row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def curves_section(lines):

@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import BadInputError, UsageError
 from .files import atomic_write, file_size, open_input, read_exactly
+from .lookalikes import refuse_lookalike
 
 DTYPES = {
     "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "BF16": "<u2",
@@ -93,8 +94,10 @@ def _read_header(path, file):
     total = file_size(file)
     length = int.from_bytes(file.read(8), "little")
     if total < 8 or length > total - 8:
+        refuse_lookalike(path, file, "not a safetensors file", "tensors")
         raise BadInputError(path, "not a safetensors file or cut off", "8 bytes and a header", f"{total} bytes in all")
     if length > HEADER_MAX:
+        refuse_lookalike(path, file, "not a safetensors file", "tensors")
         raise BadInputError(path, "header too long", f"at most {HEADER_MAX} bytes", length)
     text = file.read(length)
     if text[:1] != b"{" or text.rstrip(b" ")[-1:] != b"}":
@@ -160,7 +163,8 @@ def _check_contiguous(path, entries, size):
             raise BadInputError(f"{path}: tensor {name!r}", "hole or overlap", f"begin {position}", begin)
         position = end
     if position != size:
-        raise BadInputError(path, "cut off, or bytes after the last tensor", f"{position} bytes of tensors", size)
+        what, hint = ("cut off", "downloading it again") if size < position else ("bytes after the last tensor", None)
+        raise BadInputError(path, what, f"{position} bytes of tensors", size, hint)
 
 
 def _tensor(path, name, buffer, dtype, shape, begin, end):

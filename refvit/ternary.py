@@ -39,11 +39,7 @@ def ternarize(w, granularity="channel", threshold=TWN_THRESHOLD, scale="masked_m
     magnitude = np.abs(rows)
     mean = exact_row_sums(magnitude) / max(rows.shape[1], 1)
 
-    if threshold == "optimal":
-        delta = optimal_delta(magnitude)
-    else:
-        with np.errstate(over="ignore"):
-            delta = (threshold * mean).astype(np.float32)  # Delta = 0.7 mean|W|
+    delta = row_deltas(magnitude, mean, threshold)
     mask = magnitude > delta[:, None]
     codes = (np.sign(rows) * mask).astype(np.int8)  # T = sign(W) where |W| > Delta
 
@@ -54,6 +50,14 @@ def ternarize(w, granularity="channel", threshold=TWN_THRESHOLD, scale="masked_m
         alpha = mean
     alpha = np.broadcast_to(alpha.astype(np.float32), (len(w),)) if granularity == "layer" else alpha.astype(np.float32)
     return codes.reshape(w.shape), np.ascontiguousarray(alpha)
+
+
+def row_deltas(magnitude, mean, threshold):
+    """Delta of each row.  |W| [N, K], its mean float64 [N] -> float32 [N]"""
+    if threshold == "optimal":
+        return optimal_delta(magnitude)
+    with np.errstate(over="ignore"):
+        return (threshold * mean).astype(np.float32)  # Delta = 0.7 mean|W|
 
 
 def dequantize(codes, alpha):

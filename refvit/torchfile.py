@@ -16,6 +16,7 @@ import numpy as np
 from . import pickles
 from .errors import BadInputError, UnsupportedError
 from .files import file_size, open_input
+from .lookalikes import refuse_lookalike
 from .safetensors import DIMENSIONS_MAX, bfloat16_to_float32
 
 BFLOAT16 = "bfloat16"  # NumPy has none
@@ -48,7 +49,10 @@ def read(path):
                 value = _Archive(path, archive, file_size(file)).load()
         except (BadInputError, UnsupportedError):
             raise
-        except (zipfile.BadZipFile, struct.error, ValueError, RuntimeError, LookupError, OverflowError, EOFError) as e:
+        except zipfile.BadZipFile as error:
+            refuse_lookalike(path, file, "not a file of torch.save", "tensors")
+            raise BadInputError(path, f"damaged or cut off: {error}", hint="downloading it again") from None
+        except (struct.error, ValueError, RuntimeError, LookupError, OverflowError, EOFError) as e:
             raise BadInputError(path, f"damaged or not a zip file of torch.save: {e}") from None
     if not isinstance(value, dict):
         raise BadInputError(path, "content", "a dict of tensors", type(value).__name__)

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import struct
 import zipfile
 import zlib
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from refvit import backend, safetensors, threads
+from refvit.arguments import build_parser
 from refvit.cli import main
 from refvit.model import create_model
 from refvit.weights import save_model
@@ -88,6 +90,7 @@ def test_the_whole_way(run, folder, tmp_path):
         "static": ("pack", model, "-o", tmp_path / "s.st", *SWITCHES, ranges),
         "unpack": ("unpack", packed, "-o", tmp_path / "u.safetensors"),
         "preprocess": ("preprocess", packed, picture, "-o", tmp_path / "x.safetensors"),
+        "completion": ("completion", "bash"),
         "backends": ("backends",),
     }
     for verb, arguments in calls.items():
@@ -283,12 +286,12 @@ WRONG = [  # arguments (M model, P picture, F folder of wrong files, V val, R re
     ("train - V -o V --resume --init M", 2, "--init means nothing"),
     ("report F/none -o F/page.html", 3, "none"),
     ("report F/none -o P", 2, "exists"),
-    ("report F/none -o F/page.html --data F/nodata", 3, "nodata"),
-    ("report F/none -o F/page.html --data V --grid 4", 2, "--grid"),
-    ("report F/none -o F/page.html --data V --grid 0", 2, "--grid"),
-    ("report F/none -o F/page.html --data V --reach nan", 2, "--reach"),
-    ("report F/none -o F/page.html --data V --pictures 0", 2, "--pictures"),
-    ("report F/none -o F/page.html --reach 2", 2, "--reach means nothing without --data"),
+    ("report V -o F/page.html --data F/nodata", 3, "nodata"),
+    ("report V -o F/page.html --data V --grid 4", 2, "--grid"),
+    ("report V -o F/page.html --data V --grid 0", 2, "--grid"),
+    ("report V -o F/page.html --data V --reach nan", 2, "--reach"),
+    ("report V -o F/page.html --data V --pictures 0", 2, "--pictures"),
+    ("report V -o F/page.html --reach 2", 2, "--reach means nothing without --data"),
 ]
 BEFORE_THE_MODEL = [  # as above; here the model is missing as well
     ("eval F/absent V --shard 3/2", 2, "shard"),
@@ -343,12 +346,20 @@ def test_an_unknown_backend_in_the_environment(run, folder, tmp_path, monkeypatc
         assert code == 2 and "abacus" in err and "portable" in err
 
 
-VERBS = ["classify", "eval", "calibrate", "pack", "unpack", "info", "preprocess", "backends", "train", "bench", "report"]
-VERBS += ["trace", "compare"]
+PARSER = build_parser()
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_has_an_example(run, verb):
+@pytest.mark.parametrize("verb", PARSER.verbs)
+def test_help_begins_with_an_example_that_parses(run, verb):
     code, out, _ = run(verb, "--help")
-    assert code == 0 and f"refvit {verb}" in out.split("example:")[1]
+    assert code == 0 and out.startswith(f"example:\n  {PARSER.verbs[verb].example}\n\nusage: refvit {verb}")
     assert ("--threads" in out) == ("OPENBLAS_NUM_THREADS" in out)
+    for line in PARSER.verbs[verb].example.removeprefix("source <(").removesuffix(")").split("; "):
+        program, *arguments = shlex.split(line.split(" > ")[0])
+        assert program == "refvit" and PARSER.parse_args(arguments).verb == arguments[0]
+
+
+def test_json_is_one_object_whatever_is_said_besides(run, folder):
+    picture = folder / "val" / "class1" / "0.png"
+    code, out, err = run("classify", folder / "model.safetensors", picture, picture, "--json")
+    assert code == 0 and len(json.loads(out)["pictures"]) == 2 and "classify 2/2" in err

@@ -34,3 +34,8 @@ def imported(path):
     """First parts of the modules that a file imports from its own package."""
     nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.level == 1]
     return {(n.module or alias.name).split(".")[0] for n in nodes for alias in n.names}
+
+
+def test_every_room_is_installed():
+    listed = next(line for line in (ROOT / "pyproject.toml").read_text().splitlines() if line.startswith("packages ="))
+    assert all(f'"refvit.{room}"' in listed for room in rooms())

@@ -5,7 +5,7 @@ from html import escape
 from .. import charts, safetensors
 from ..errors import BadInputError
 from ..files import read_bytes
-from ..report import chart_row, page
+from ..report import chart_row, page, table
 
 COLOURS = {"refvit": charts.SERIES[0], "openvino": charts.SERIES[1], "onnxruntime": charts.SERIES[2]}
 OTHER = charts.SERIES[3]
@@ -128,9 +128,3 @@ def kernel_table(kernels):
         columns[column] = None
     rows = [(shape, *(its.get(c, "") for c in columns)) for shape, its in cells.items()]
     return table(("GOP/s: rows x inputs x outputs", *columns), rows)
-
-
-def table(heads, rows):
-    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(c))}</td>' for c in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'

@@ -10,7 +10,7 @@ def add_trace(verbs):
     about = (
         "Write every intermediate tensor of a packed model on one picture, for comparison with another implementation."
     )
-    example = "refvit trace model.refvit.safetensors cat.jpg -o ref.safetensors --only 'blocks.0.*' --only logits"
+    example = "refvit trace refvit_cifar10 ship.jpg -o ref.safetensors --only 'blocks.0.*' --only logits"
     verb = add_verb(verbs, "trace", commands.trace, about, example)
     add_model(verb)
     pixels_help = "a picture; or what refvit preprocess made of one, as .npy (uint8 [H, W, 3]) or .safetensors"
@@ -47,6 +47,7 @@ def add_compare(verbs):
 def add_vectors(verbs):
     about = "Test vectors of the numeric rules (tests/vectors/KIT.md): build a kit, or answer one with this refvit."
     verb = verbs.add_parser("vectors", help=about, description=about)
+    verb.example = "refvit vectors build -o kit"
     actions = verb.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
     add_build(actions)
     add_run(actions)

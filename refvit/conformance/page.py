@@ -5,8 +5,7 @@ from html import escape
 import numpy as np
 
 from .. import charts
-from ..benchmark.page import table
-from ..report import chart_row, page
+from ..report import chart_row, legend, page, table
 from .operations import WORDS
 from .verdict import cause_lines, count_lines, first_lines, size_of, teacher_lines
 
@@ -44,14 +43,13 @@ def drift(result):
     ulps = [(r["name"], doublings(r), states[r["name"]]) for r in drawn(result, "ulp")]
     own = [(r["name"], doublings(r), "wrong") for r in wrong if r["unit"] == "ulp" and r["name"] in places]
     parts = [
-        dots("Integers changed in each tensor", shares, places, "% of the values"),
-        dots("Worst error in each float tensor", ulps, places, "log2(1 + ulp)"),
+        charts.dots("Integers changed in each tensor", shares, places, "% of the values", COLOURS),
+        charts.dots("Worst error in each float tensor", ulps, places, "log2(1 + ulp)", COLOURS),
     ]
     if result["teacher"]:
-        parts.append(dots("Worst error that a float operation adds itself", own, places, "log2(1 + ulp)"))
-    legend = ", ".join(f'<span style="color:{colour}">\u25cf</span> {name}' for name, colour in COLOURS.items())
+        parts.append(charts.dots("Worst error that a float operation adds itself", own, places, "log2(1 + ulp)", COLOURS))
     note = "" if result["teacher"] else " Without a model, all that differs counts as wrong."
-    return f"<p>Each dot is a tensor, from the input to the logits: {legend}.{note}</p>{chart_row(parts)}"
+    return f"<p>Each dot is a tensor, from the input to the logits: {legend(COLOURS)}.{note}</p>{chart_row(parts)}"
 
 
 def doublings(row):
@@ -71,41 +69,6 @@ def state_of(result):
     inherited = set(result["teacher"]["inherited"]) if result["teacher"] else set()
     named = {r["name"]: {"differs": "wrong"}.get(r["state"], r["state"]) for r in result["tensors"]}
     return named | {name: "wrong by inheritance" for name in inherited}
-
-
-def dots(title, points, places, y_label):
-    """points: list of (name, value, state); places: name -> place in order"""
-    top = max([value for _, value, _ in points], default=0) or 1
-    x = charts.scale(0, max(len(places) - 1, 1), charts.LEFT + 4, charts.WIDTH - 16)
-    y = charts.scale(0, top, charts.HEIGHT - charts.BOTTOM, charts.TOP)
-    body = frame(y, top, y_label) + marks(places, x)
-    for name, value, state in sorted(points, key=lambda point: list(COLOURS).index(point[2])):
-        circle = charts.dot(x(places[name]), y(value), COLOURS[state])
-        body += f"<g>{circle}<title>{escape(f'{name}: {value:.3g}')}</title></g>"
-    return charts.svg(title, body)
-
-
-def frame(y, top, y_label):
-    """Axes, and ticks of the values."""
-    bottom = charts.HEIGHT - charts.BOTTOM
-    parts = [f'<path class="axis" d="M{charts.LEFT} {charts.TOP}V{bottom}H{charts.WIDTH - 12}"/>']
-    parts += [charts.text(charts.LEFT - 5, y(t) + 4, f"{t:g}", "end") for t in charts.ticks(0, top)]
-    parts.append(charts.text((charts.LEFT + charts.WIDTH) / 2, charts.HEIGHT - 6, "block"))
-    parts.append(f'<g transform="translate(12 {charts.HEIGHT / 2}) rotate(-90)">{charts.text(0, 0, y_label)}</g>')
-    return "".join(parts)
-
-
-def marks(places, x):
-    """Where blocks begin; at most twelve of them are named."""
-    starts = {}
-    for name, place in places.items():
-        numbers = [part for part in name.split(".") if part.isdigit()]
-        if numbers and "blocks." in name:
-            starts.setdefault(".".join(numbers[:2] if name.startswith("layers") else numbers[:1]), place)
-    bottom, step = charts.HEIGHT - charts.BOTTOM, -(-len(starts) // 12) or 1
-    lines = "".join(f"M{x(place):.1f} {bottom}v4" for place in starts.values())
-    labels = (charts.text(x(place), bottom + 15, label) for label, place in list(starts.items())[::step])
-    return f'<path class="axis" d="{lines}"/>{"".join(labels)}'
 
 
 def cause_table(causes):

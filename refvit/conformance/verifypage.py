@@ -3,8 +3,7 @@
 from collections import Counter
 from html import escape
 
-from ..benchmark.page import table
-from ..report import page
+from ..report import page, table
 from .findings import STATES, as_text, first_lines
 from .page import cause_table, drift, layer_table
 from .verdict import as_json as comparison_json

@@ -5,13 +5,10 @@ import os
 import sys
 
 from .. import kernels
-from ..benchmark.page import bench_page
 from ..commands import print_summary, refuse
 from ..errors import BadInputError, UsageError
-from ..files import atomic_write, check_writable
 from . import losses
 from . import train as training
-from .page import run_page
 from .recipe import read_recipe
 from .run import Run
 
@@ -51,26 +48,6 @@ def check_teacher(recipe):
             expected = "an earlier stage of this run, or a checkpoint"
             raise UsageError(f"stage {stage.name}", "teacher", expected, repr(recipe.teacher))
         earlier.append(stage.name)
-
-
-def report(args):
-    """The page of a training run, or of a benchmark."""
-    check_writable(args.out, args.force)
-    if os.path.isfile(args.run_folder):
-        refuse(args, "with the file of a benchmark", ("data", "pictures", "grid", "reach", "layer"))
-        return write_page(args, bench_page(args.run_folder))
-    if args.data is None:
-        refuse(args, "without --data", ("pictures", "grid", "reach"))
-    else:
-        check_exists(args.data)
-    sizes = args.pictures or 256, args.grid or 11, args.reach or 1.0
-    write_page(args, run_page(args.run_folder, args.data, *sizes, args.layer, sys.stderr))
-
-
-def write_page(args, text):
-    with atomic_write(args.out, args.force) as file:
-        file.write(text.encode())
-    print_summary(args, {"out": args.out, "bytes": len(text.encode())}, f"{args.out}: {len(text.encode()):,} bytes")
 
 
 def check_exists(path):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from .. import safetensors
-from ..config import linear_roles
+from ..config import linear_roles, middle_layer
 from ..errors import BadInputError, UsageError
 from ..files import read_bytes
 from ..progress import Progress
@@ -28,9 +28,9 @@ def run_page(folder, data, pictures, grid, reach, layer, progress):
     models = stage_models(folder, recipe)
     quantized = [name for name, model in models.items() if model.quant is not None and model.quant.weight_bits == 2]
     if quantized:
-        layer = layer or middle_layer(models[quantized[-1]])
+        layer = layer or middle_layer(models[quantized[-1]].config)
         if layer not in linear_roles(models[quantized[-1]].config):
-            raise UsageError("report", "--layer", f"a linear layer, as {middle_layer(models[quantized[-1]])}", repr(layer))
+            raise UsageError("report", "--layer", f"a linear layer, as {middle_layer(models[quantized[-1]].config)}", repr(layer))
     sections = [("Training", curves_section(read_log(folder / "log.jsonl")))]
     if data is not None:
         x, targets = some_pictures(next(iter(models.values())), data, pictures, recipe.data_seed)
@@ -70,12 +70,6 @@ def some_pictures(model, data, count, seed):
     dataset = subset(dataset, min(count, len(dataset)), seed)
     x, labels = next(iter(Loader(dataset, len(dataset), model.preprocess).epoch()))
     return x, make_targets(labels, model.config.num_classes)
-
-
-def middle_layer(model):
-    """The first linear layer of the MLP in the middle block."""
-    names = [name for name in linear_roles(model.config) if name.endswith(".mlp.fc1")]
-    return names[len(names) // 2]
 
 
 class Offset:

@@ -131,8 +131,9 @@ class Recipe:
 
 def read_recipe(path):
     """Recipe from a JSON file. Raises BadInputError naming the file and the field."""
+    text = read_bytes(path, SIZE_MAX)
     try:
-        fields = json.loads(read_bytes(path, SIZE_MAX))
+        fields = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadInputError(path, f"not JSON: {error}") from None
     try:

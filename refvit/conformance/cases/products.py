@@ -10,7 +10,7 @@ SIZES = ((1, 1, 1), (1, 3, 5), (3, 4, 63), (2, 5, 64), (5, 2, 65), (4, 3, 127), 
 
 
 def cases(level):
-    more = SIZES if level == 1 else (*SIZES, (197, 192, 192), (50, 96, 769))
+    more = SIZES if level == 1 else (*SIZES, (197, 768, 192), (50, 96, 769))
     yield from ternary_products(more)
     yield from int8_products(more)
     yield from rescaling(1 if level == 1 else 8)
