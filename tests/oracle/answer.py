@@ -1,0 +1,50 @@
+"""Answer a kit: compute every case of its manifest that belongs to inference or quantization."""
+
+import argparse
+import json
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from . import tensors
+from .errors import Refused
+from .operations import OPERATIONS
+
+REFUSED = {"accepted": tensors.Tensor("uint8", [1], [0])}
+
+
+def read_inputs(kit, case):
+    return {t["name"]: tensors.from_bytes(t["dtype"], t["shape"], (kit / t["file"]).read_bytes()) for t in case["inputs"]}
+
+
+def answer(kit, case):
+    """Name -> Tensor: the outputs of one case."""
+    try:
+        return OPERATIONS[case["operation"]](case["parameters"], read_inputs(kit, case))
+    except Refused:
+        return REFUSED
+
+
+def write(folder, outputs):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, tensor in outputs.items():
+        (folder / f"{name}.bin").write_bytes(tensors.to_bytes(tensor))
+
+
+def answer_kit(kit, outputs, pattern="*"):
+    """Answer the cases whose id matches; the ids of those left out because of their operation."""
+    cases = json.loads((kit / "manifest.json").read_text(encoding="utf-8"))["cases"]
+    chosen = [case for case in cases if fnmatchcase(case["id"], pattern)]
+    for case in chosen:
+        if case["operation"] in OPERATIONS:
+            write(outputs / case["id"], answer(kit, case))
+    return [case["id"] for case in chosen if case["operation"] not in OPERATIONS]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.oracle", description=__doc__)
+    parser.add_argument("kit", type=Path)
+    parser.add_argument("outputs", type=Path)
+    parser.add_argument("--only", default="*", metavar="PATTERN", help="ids as in shells, e.g. 'softmax/*'")
+    arguments = parser.parse_args()
+    for case in answer_kit(arguments.kit, arguments.outputs, arguments.only):
+        print("left out:", case)
