@@ -16,12 +16,17 @@ def read_inputs(kit, case):
     return {t["name"]: tensors.from_bytes(t["dtype"], t["shape"], (kit / t["file"]).read_bytes()) for t in case["inputs"]}
 
 
-def answer(kit, case):
-    """Name -> Tensor: the outputs of one case."""
+def refused_or(operation, parameters, inputs):
+    """What the operation gives, name -> Tensor, or that it refuses."""
     try:
-        return OPERATIONS[case["operation"]](case["parameters"], read_inputs(kit, case))
+        return operation(parameters, inputs)
     except Refused:
         return REFUSED
+
+
+def answer(kit, case):
+    """The outputs of one case."""
+    return refused_or(OPERATIONS[case["operation"]], case["parameters"], read_inputs(kit, case))
 
 
 def write(folder, outputs):

@@ -29,11 +29,11 @@ def mlp_width(width, config):
 
 
 def block(name, width, config, table=None):
-    """Parameters of a block; a Swin block starts its attention with the table of position biases."""
+    """Parameters of a block; a Swin block starts with the table of position biases."""
     hidden = mlp_width(width, config)
     return [
-        *norm(f"{name}.norm1", width),
         *([(f"{name}.attn.relative_position_bias_table", table)] if table else []),
+        *norm(f"{name}.norm1", width),
         *dense(f"{name}.attn.qkv", 3 * width, width),
         *dense(f"{name}.attn.proj", width, width),
         *norm(f"{name}.norm2", width),

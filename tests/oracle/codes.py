@@ -61,6 +61,8 @@ def encode(x, s, zp, bits, quantizer):
 
 def activation_mask(x, s, zp, bits, quantizer):
     """N13: 1 where the code was not clipped."""
+    if has_nan(x):
+        raise Refused("NaN in the input of a quantizer")
     low, high = code_range(bits, quantizer)
     quotients = [f32(v / s) for v in x]
     return [int(isfinite(v) and low <= round(v) + zp <= high) for v in quotients]

@@ -1,9 +1,10 @@
 """Section 4: JSON without duplicates, the metadata of a packed file and its limits."""
 
 import json
-from math import isfinite
+from math import inf, isfinite
 
 from .errors import Refused
+from .pixels import pixel_values
 
 
 def check(condition, what):
@@ -20,9 +21,18 @@ def no_constant(text):
     raise Refused(f"{text} in JSON")
 
 
+def short_integer(digits):
+    check(len(digits) <= 19, "an integer of more than 19 digits in JSON")
+    return int(digits)
+
+
 def read_json(text):
+    """text is a str; one with lone surrogates is refused."""
     try:
-        return json.loads(text, object_pairs_hook=without_duplicates, parse_constant=no_constant)
+        hooks = {"object_pairs_hook": without_duplicates, "parse_constant": no_constant, "parse_int": short_integer}
+        value = json.loads(text, **hooks)
+        json.dumps(value, ensure_ascii=False).encode()
+        return value
     except (ValueError, RecursionError) as error:
         raise Refused(f"not JSON: {error}") from None
 
@@ -31,8 +41,8 @@ def integer(low, high):
     return lambda v: type(v) is int and low <= v <= high
 
 
-def number(v):
-    return type(v) in (int, float) and abs(v) < 2**1000 and isfinite(v)
+def number(low, high):
+    return lambda v: type(v) in (int, float) and low <= v <= high
 
 
 def text(v):
@@ -51,6 +61,8 @@ def list_of(kind, length=None):
     return lambda v: type(v) is list and len(v) == (length or len(v)) and all(map(kind, v))
 
 
+TINIEST, LARGEST = 2.0**-1074, float.fromhex("0x1.fffffffffffffp+1023")
+F32_LARGEST = float.fromhex("0x1.fffffep+127")
 COMMON = {
     "family": one_of("vit", "swin"),
     "name": text,
@@ -59,8 +71,8 @@ COMMON = {
     "in_chans": integer(1, 1024),
     "num_classes": integer(1, 2**20),
     "embed_dim": integer(1, 2**16),
-    "mlp_ratio": lambda v: number(v) and 0 < v <= 64,
-    "norm_eps": lambda v: number(v) and 0 < v < 1,
+    "mlp_ratio": number(0, 64),
+    "norm_eps": number(TINIEST, 1 - 2.0**-53),
 }
 VIT = COMMON | {
     "depth": integer(1, 1024),
@@ -83,16 +95,16 @@ QUANT = {
     "patch_bits": one_of(2, 8),
     "head_bits": one_of(2, 8),
     "granularity": one_of("channel", "layer"),
-    "threshold": lambda v: v == "optimal" or number(v),
+    "threshold": lambda v: v == "optimal" or number(0, LARGEST)(v),
     "scale": one_of("masked_mean", "absolute_mean"),
-    "ste_clip": lambda v: v is None or number(v),
+    "ste_clip": lambda v: v is None or number(TINIEST, inf)(v),
 }
 PREPROCESS = {
     "mode": one_of("facebook", "timm", "squash"),
     "img_size": integer(1, 8192),
-    "resize": number,
-    "mean": list_of(number, 3),
-    "std": list_of(number, 3),
+    "resize": integer(1, 8192),
+    "mean": list_of(number(-F32_LARGEST, F32_LARGEST), 3),
+    "std": list_of(number(TINIEST, F32_LARGEST), 3),
 }
 
 
@@ -108,12 +120,12 @@ def check_config(config):
     check_object(config, VIT if vit else SWIN, "config")
     check(config["img_size"] % config["patch_size"] == 0, "img_size must be a multiple of patch_size")
     if not vit:
-        check(len(config["depths"]) == len(config["num_heads"]) >= 1, "a stage has a depth and a number of heads")
+        check(len(config["depths"]) == len(config["num_heads"])  in range(1, 9), "a stage has a depth and a number of heads")
         check(sum(config["depths"]) <= 1024, "too many blocks")
     heads = [config["num_heads"]] if vit else config["num_heads"]
     for i, h in enumerate(heads):
         check(config["embed_dim"] * 2**i % h == 0, "heads must divide the width")
-    check(int(config["embed_dim"] * config["mlp_ratio"]) >= 1, "the MLP has no width")
+    check(config["embed_dim"] * config["mlp_ratio"] >= 1, "the MLP has no width")
 
 
 def check_labels(labels, classes):
@@ -131,6 +143,8 @@ def read_metadata(metadata):
     check_config(config)
     check_object(quant, QUANT, "quant")
     check_object(preprocess, PREPROCESS, "preprocess")
-    check(preprocess["img_size"] == config["img_size"], "two values of img_size")
+    check(preprocess["img_size"] == config["img_size"] <= preprocess["resize"], "sizes of pictures")
+    values = pixel_values(preprocess["mean"], preprocess["std"])
+    check(all(isfinite(v) for channel in values for v in channel), "pixels that are not finite")
     check_labels(labels, config["num_classes"])
     return config, quant, preprocess

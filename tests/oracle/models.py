@@ -3,8 +3,9 @@
 from . import swin, tensors
 from .architecture import sides
 from .attention import attention
-from .floats import divide, f32
+from .floats import f32
 from .products import linear
+from .pixels import pixels_to_floats
 from .rows import gelu, layernorm
 
 INTEGERS = {"zp_in": "int32", "q_in": "int8", "acc": "int32", "q_prob": "int8"}
@@ -13,12 +14,6 @@ INTEGERS = {"zp_in": "int32", "q_in": "int8", "acc": "int32", "q_prob": "int8"}
 def dtype_of(name):
     """dtype of a trace, by the last part of its name."""
     return INTEGERS.get(name.split(".")[-1], "float32")
-
-
-def pixels_to_floats(pixels, mean, std):
-    """N12: uint8 [S][S][3] -> [3][S][S]."""
-    tables = [[f32(divide(f32(f32(u / 255.0) - f32(m)), f32(s))) for u in range(256)] for m, s in zip(mean, std)]
-    return [[[table[token[c]] for token in row] for row in pixels] for c, table in enumerate(tables)]
 
 
 def patches(x, p):

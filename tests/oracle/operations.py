@@ -2,10 +2,9 @@
 
 from itertools import islice
 
-from . import attention, codes, models, packedfile, packing, products, rows, seeded, swin
-from .errors import Refused
+from . import attention, codes, models, packedfile, packing, pixels, products, rows, seeded, swin
 from .floats import f32
-from .tensors import Tensor, floats, tensor
+from .tensors import Tensor, floats, matrix, tensor
 
 ACCEPTED = {"accepted": Tensor("uint8", [1], [1])}
 
@@ -19,13 +18,7 @@ def optional(x, name):
 
 
 def elementwise(f):
-    def operation(p, x):
-        y = [f(v) for v in x["x"].values]
-        if any(v != v for v in y):
-            raise Refused("NaN")
-        return {"y": like(x["x"], y)}
-
-    return operation
+    return lambda p, x: {"y": like(x["x"], [f(v) for v in x["x"].values])}
 
 
 def each_first(f):
@@ -33,8 +26,8 @@ def each_first(f):
     return lambda p, x: {"y": floats([f(row) for row in x["x"].nested()])}
 
 
-def pixels(p, x):
-    return {"x": floats(models.pixels_to_floats(x["u8"].nested(), map(float, p["mean"]), map(float, p["std"])))}
+def normalised(p, x):
+    return {"x": floats(pixels.pixels_to_floats(x["u8"].nested(), map(float, p["mean"]), map(float, p["std"])))}
 
 
 def patches(p, x):
@@ -61,7 +54,7 @@ def planes_encode(p, x):
 
 
 def planes_decode(p, x):
-    return ACCEPTED | {"codes": tensor("int8", packing.planes_decode(x["planes"].nested(), p["k"]))}
+    return ACCEPTED | {"codes": matrix("int8", packing.planes_decode(x["planes"].nested(), p["k"]), p["k"])}
 
 
 def base3_encode(p, x):
@@ -69,7 +62,7 @@ def base3_encode(p, x):
 
 
 def base3_decode(p, x):
-    return ACCEPTED | {"codes": tensor("int8", packing.base3_decode(x["stream"].values, p["n"], p["k"]))}
+    return ACCEPTED | {"codes": matrix("int8", packing.base3_decode(x["stream"].values, p["n"], p["k"]), p["k"])}
 
 
 def scale(p, x):
@@ -104,16 +97,16 @@ def weight_mask(p, x):
 
 
 def weight_codes(p, x):
-    """Codes [N][K] of either kind, and whether they are ternary; checked for the bits of the input."""
+    """Codes [N][K] of either kind, and whether they are ternary."""
     ternary = "planes" in x
     found = packing.planes_decode(x["planes"].nested(), p["k"]) if ternary else x["weight"].nested()
-    products.check_size(found, ternary, p["bits"])
+    products.check_length(len(found[0]), ternary)
     return found, ternary
 
 
 def product(p, x):
     found, _ = weight_codes(p, x)
-    return {"acc": tensor("int32", products.product(x["q"].nested(), x["zp"].values, found))}
+    return {"acc": matrix("int32", products.product(x["q"].nested(), x["zp"].values, found), len(found))}
 
 
 def rescale(p, x):
@@ -122,6 +115,7 @@ def rescale(p, x):
 
 def linear(p, x):
     found, ternary = weight_codes(p, x)
+    products.check_correction(found, p["bits"], p["quantizer"])
     static = (x["s"].values[0], x["zp"].values[0]) if "s" in x else None
     layer = products.Linear(found, x["alpha"].values, optional(x, "bias"), ternary, p["bits"], static)
     traces = products.linear(layer, x["x"].nested(), p["quantizer"], p["groups"])
@@ -190,18 +184,16 @@ def predict(p, x):
 
 
 def windows(p, x):
-    pictures = x["x"].nested()
-    m = min(len(pictures[0]), p["window_size"])
-    return {"windows": floats([swin.to_windows(picture, m, p["shift"]) for picture in pictures])}
+    return {"windows": floats([swin.to_windows(picture, p["window_size"], p["shift"]) for picture in x["x"].nested()])}
 
 
 def windows_back(p, x):
-    m = min(p["side"], p["window_size"])
-    return {"x": floats([swin.from_windows(w, m, p["shift"], p["side"]) for w in x["windows"].nested()])}
+    back = [swin.from_windows(w, p["window_size"], p["shift"], p["side"]) for w in x["windows"].nested()]
+    return {"x": floats(back)}
 
 
 def shift_mask(p, x):
-    return {"mask": floats(swin.shift_mask(p["side"], min(p["side"], p["window_size"]), p["shift"]))}
+    return {"mask": floats(swin.shift_mask(p["side"], p["window_size"], p["shift"]))}
 
 
 def position_bias(p, x):
@@ -223,7 +215,9 @@ def load(p, x):
 
 
 def model_trace(p, x):
-    return models.trace(packedfile.load(bytes(x["file"].values)), x["pixels"].nested())
+    """Every trace but `pixels`, which is an input."""
+    traces = models.trace(packedfile.load(bytes(x["file"].values)), x["pixels"].nested())
+    return {name: y for name, y in traces.items() if name != "pixels"}
 
 
 OPERATIONS = {
@@ -231,7 +225,7 @@ OPERATIONS = {
     "erf": elementwise(rows.erf),
     "gelu": elementwise(rows.gelu),
     "sum16": each_first(rows.sum16),
-    "pixels": pixels,
+    "pixels": normalised,
     "patches": patches,
     "ternarize": weights(ternarize),
     "weight_int8": weights(lambda p, w: codes.weight_int8(w, p["granularity"])),

@@ -10,7 +10,7 @@ from .codes import SCALE_MIN, code_range
 from .errors import Refused
 from .metadata import check, read_json, read_metadata
 from .packing import base3_decode, planes_decode
-from .products import Linear, check_size
+from .products import Linear, check_correction, check_length
 
 DTYPES = {"U64": ("uint64", 8), "F32": ("float32", 4), "I32": ("int32", 4), "I8": ("int8", 1), "U8": ("uint8", 1)}
 HEADER_LIMIT = 10_000_000
@@ -31,7 +31,7 @@ def split(raw):
     length = int.from_bytes(raw[:8], "little")
     check(length <= HEADER_LIMIT and 8 + length <= len(raw), "the header is longer than the file or its limit")
     text = raw[8 : 8 + length]
-    check(text[:1] == b"{", "the header must start with {")
+    check(text[:1] == b"{" and text.rstrip(b" ")[-1:] == b"}", "the header must be { ... } and spaces")
     try:
         header = read_json(text.decode("utf-8"))
     except UnicodeDecodeError:
@@ -123,7 +123,8 @@ def take_linear(found, name, shape, quant, others):
     weight_bits, bits = bits_of(name, quant)
     n, k = shape
     codes = take_codes(found, name, n, k, weight_bits == 2)
-    check_size(codes, weight_bits == 2, bits)
+    check_length(k, weight_bits == 2)
+    check_correction(codes, bits, quant["act_quantizer"])
     alpha = take(found, f"{name}.weight.alpha", "F32", [n]).values
     bias = None
     if not name.endswith(".reduction"):

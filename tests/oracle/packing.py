@@ -14,8 +14,9 @@ def planes_encode(codes):
 
 
 def planes_decode(planes, k):
-    positive, negative = planes
-    return [decode_row(plus, minus, k) for plus, minus in zip(positive, negative)]
+    if len(planes) != 2:
+        raise Refused(f"{len(planes)} planes")
+    return [decode_row(plus, minus, k) for plus, minus in zip(*planes)]
 
 
 def decode_row(plus, minus, k):

@@ -24,12 +24,15 @@ def dot(a, b):
     return sum(map(mul, a, b))
 
 
-def check_size(codes, ternary, bits):
-    """N7, and the bound of N6: refuse what could leave int32."""
-    k = len(codes[0])
+def check_length(k, ternary):
+    """N7: refuse a length whose product could leave int32."""
     if k > K_MAX or (k == K_MAX and not ternary):
         raise Refused(f"a product of length {k}")
-    if max(sum(map(abs, row)) for row in codes) * (2**bits - 1) >= 2**31:
+
+
+def check_correction(codes, bits, quantizer):
+    """N6: refuse codes with which the correction of a zero point could leave int32."""
+    if quantizer == "minmax" and max(sum(map(abs, row)) for row in codes) * (2**bits - 1) >= 2**31:
         raise Refused("the zero point's correction could leave int32")
 
 

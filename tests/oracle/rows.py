@@ -103,4 +103,7 @@ def softmax(x):
 
 def float_product(a, b):
     """The product of two rows, for attention "float"."""
-    return sum16([f32(v * w) for v, w in zip(a, b)])
+    y = sum16([f32(v * w) for v, w in zip(a, b)])
+    if isnan(y):
+        raise Refused("a product gives NaN")
+    return y

@@ -69,5 +69,10 @@ def tensor(dtype, x):
     return Tensor(dtype, shape, flatten(x, len(shape) - 1))
 
 
+def matrix(dtype, rows, columns):
+    """A tensor of rows, which may be none."""
+    return Tensor(dtype, [len(rows), columns], flatten(rows, 1))
+
+
 def floats(x):
     return tensor("float32", x)
