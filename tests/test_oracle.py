@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refvit import kernels
@@ -92,6 +92,7 @@ def answered(operation, parameters, inputs, backend):
 
 @pytest.mark.parametrize("operation", oracle_samples.SAMPLES)
 def test_every_backend_has_the_bits_of_the_oracle(operation):
+    @settings(max_examples=60, deadline=None)
     @given(oracle_samples.inputs(operation))
     def check(case):
         parameters, inputs = case
