@@ -175,7 +175,8 @@ class QuantConfig:
                 raise UsageError("QuantConfig", field, f"one of {allowed}", repr(value))
         if self.threshold != "optimal":
             check_threshold(self.threshold)
-        if self.ste_clip is not None and not (isinstance(self.ste_clip, (int, float)) and self.ste_clip > 0):
+        clip = self.ste_clip
+        if clip is not None and (isinstance(clip, bool) or not isinstance(clip, (int, float)) or not clip > 0):
             raise UsageError("QuantConfig", "ste_clip", "None or a number above 0", repr(self.ste_clip))
 
     def layer_bits(self, role):

@@ -4,6 +4,7 @@ import copy
 import json
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from refvit.errors import RefvitError
 from refvit.modelfile import load_packed
 from tests.oracle import models, packedfile, tensors
 from tests.oracle.errors import Refused
+from tests.test_oracle import EVERYTHING
 
 DEIT, DISTILLED, DEIT3 = "deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "deit3_small_patch16_224"
 SWIN_TINY = "swin_tiny_patch4_window7_224"
@@ -41,13 +43,17 @@ def places(value, path=()):
             yield from places(value[key], (*path, key))
 
 
+def at(value, path):
+    for key in path:
+        value = value[key]
+    return value
+
+
 def changed(draw, value):
     """A JSON value with something inside replaced, removed, added or turned into a neighbouring type."""
     value = copy.deepcopy(value)
     *path, last = draw(st.sampled_from([p for p in places(value) if p]))
-    inner = value
-    for key in path:
-        inner = inner[key]
+    inner = at(value, path)
     how = draw(st.sampled_from(["replace", "replace", "replace", "remove", "add", "nudge"]))
     if how == "remove":
         del inner[last]
@@ -101,13 +107,13 @@ def with_layout(draw, data):
 
 def with_bytes(draw, data):
     """Bytes flipped, cut off or added."""
-    at = draw(st.integers(0, 200) | st.integers(0, len(data) - 1))
+    where = draw(st.integers(0, 200) | st.integers(0, len(data) - 1))
     how = draw(st.sampled_from(["flip", "cut", "add"]))
     if how == "cut":
-        return data[:at]
+        return data[:where]
     if how == "add":
-        return data[:at] + bytes([draw(st.integers(0, 255))]) + data[at:]
-    return data[:at] + bytes([data[at] ^ draw(st.integers(1, 255))]) + data[at + 1 :]
+        return data[:where] + bytes([draw(st.integers(0, 255))]) + data[where:]
+    return data[:where] + bytes([data[where] ^ draw(st.integers(1, 255))]) + data[where + 1 :]
 
 
 @st.composite
@@ -124,12 +130,27 @@ def accepted(load, data, refusal):
     return True
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=10000 if EVERYTHING else 300, deadline=None)
 @given(damaged())
 def test_both_readers_refuse_the_same_files(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "damaged.safetensors"
     path.write_bytes(data)
     assert accepted(load_packed, path, RefvitError) == accepted(packedfile.load, data, Refused)
+
+
+@pytest.mark.parametrize("key", ["spec_version", "config", "quant", "preprocess"])
+def test_true_is_no_number(tmp_path, key):
+    found, meta = opened(FILES[0])
+    value = {key: json.loads(meta[key])}
+    numbers = [path for path in places(value) if path[-1:] == ("ste_clip",) or type(at(value, path)) in (int, float)]
+    assert numbers
+    for *path, last in numbers:
+        wrong = copy.deepcopy(value)
+        at(wrong, path)[last] = True
+        data = joined(found, meta | {key: json.dumps(wrong[key])})
+        file = tmp_path / "-".join(map(str, [*path, last]))
+        file.write_bytes(data)
+        assert not accepted(load_packed, file, RefvitError) and not accepted(packedfile.load, data, Refused), file.name
 
 
 # Whole models
@@ -159,7 +180,7 @@ def model_files(draw):
     return engine, file_of(engine, pick("planes", "base3")).tobytes(), picture(size["img_size"], draw(st.integers(0, 99)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=600 if EVERYTHING else 60, deadline=None)
 @given(model_files())
 def test_every_traced_tensor_of_a_model(case):
     engine, data, pixels = case

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from . import attention, codes, models, packedfile, packing, pixels, products, rows, seeded, swin
+from . import attention, backward, codes, models, packedfile, packing, pixels, products, rows, seeded, swin
 from .floats import f32
 from .tensors import Tensor, floats, matrix, tensor
 
@@ -220,6 +220,17 @@ def model_trace(p, x):
     return {name: y for name, y in traces.items() if name != "pixels"}
 
 
+def gradients(f, *names):
+    """f of all inputs, its results under these names."""
+
+    def operation(p, x):
+        eps = [f32(float(p["eps"]))] if "eps" in p else []
+        found = f(*(y.nested() for y in x.values()), *eps)
+        return {name: floats(y) for name, y in zip(names, found if len(names) > 1 else [found])}
+
+    return operation
+
+
 OPERATIONS = {
     "exp": elementwise(rows.exp),
     "erf": elementwise(rows.erf),
@@ -261,6 +272,10 @@ OPERATIONS = {
     "seeded": seeded_words,
     "act_mask": act_mask,
     "weight_mask": weight_mask,
+    "layernorm_backward": gradients(backward.layernorm, "dx", "dweight", "dbias"),
+    "softmax_backward": gradients(backward.softmax, "dx"),
+    "gelu_backward": gradients(backward.gelu, "dx"),
+    "linear_backward": gradients(backward.linear, "dx", "dw", "db"),
     "norm_codes": lambda p, x: symmetric(p, x, norm_rows(p, x)),
     "gelu_codes": gelu_codes,
     "softmax_codes": softmax_codes,
