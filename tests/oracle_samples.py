@@ -113,23 +113,22 @@ def encode(s):
     return {}, {"codes": s.codes(*s.rows(), low=-1, high=1)}
 
 
-def grouped(s):
+def grouped(s, *kinds):
     step, k = s.rows()
     groups = s.size(1, 3)
-    return {"bits": s.size(2, 8), "groups": groups}, s.any_floats(step * groups, k)
+    return {"bits": s.size(2, 8), "groups": groups}, s.floats(step * groups, k, kinds=kinds)
 
 
 def scale(s):
-    how, x = grouped(s)
+    how, x = grouped(s, *KINDS, "infinite", "nan")
     return how | {"quantizer": s.pick("symmetric", "minmax")}, {"x": x}
 
 
 def zero_point(s):
-    how, x = grouped(s)
-    runs = np.split(x, how["groups"])
-    ranges = [(0, float(min(0, r[np.isfinite(r)].min(initial=0))), float(max(0, r[np.isfinite(r)].max(initial=0)))) for r in runs]
-    found = [codes.scale_of(*bounds, how["bits"], "minmax") for bounds in ranges]
-    return how, {"x": x, "s": np.repeat(np.float32(found), len(x) // len(runs))}
+    how, x = grouped(s, *KINDS, "infinite")
+    ranges = [codes.range_of(run.ravel().tolist()) for run in np.split(x, how["groups"])]
+    found = np.float32([codes.scale_of(*bounds, how["bits"], "minmax") for bounds in ranges])
+    return how, {"x": x, "s": np.repeat(found, len(x) // len(found))}
 
 
 def static_scale(s):

@@ -13,7 +13,10 @@ REFUSED = {"accepted": tensors.Tensor("uint8", [1], [0])}
 
 
 def read_inputs(kit, case):
-    return {t["name"]: tensors.from_bytes(t["dtype"], t["shape"], (kit / t["file"]).read_bytes()) for t in case["inputs"]}
+    return {
+        entry["name"]: tensors.from_bytes(entry["dtype"], entry["shape"], (kit / entry["file"]).read_bytes())
+        for entry in case["inputs"]
+    }
 
 
 def refused_or(operation, parameters, inputs):

@@ -32,12 +32,8 @@ def split_heads(qkv, heads):
 
 def quantize_heads(x):
     """Codes like x, and scales [B][H]: one for all windows of a picture and head."""
-    codes, scales = [], []
-    for windows in x:
-        s = [head_scale([row for w in windows for row in w[h]]) for h in range(len(windows[0]))]
-        codes.append([[[encode(row, s[h], 0, 8, "symmetric") for row in head] for h, head in enumerate(w)] for w in windows])
-        scales.append(s)
-    return codes, scales
+    s = [[head_scale([row for w in windows for row in w[h]]) for h in range(len(windows[0]))] for windows in x]
+    return each_head(lambda b, w, h, rows: [encode(row, s[b][h], 0, 8, "symmetric") for row in rows], x), s
 
 
 def head_scale(rows):
@@ -47,8 +43,8 @@ def head_scale(rows):
 def each_head(f, *arrays):
     """f(b, w, h, *heads) for every picture, window and head of arrays [B][W][H]."""
     return [
-        [[f(b, w, h, *(a[b][w][h] for a in arrays)) for h in range(len(arrays[0][b][w]))] for w in range(len(arrays[0][b]))]
-        for b in range(len(arrays[0]))
+        [[f(b, w, h, *heads) for h, heads in enumerate(zip(*windows))] for w, windows in enumerate(zip(*pictures))]
+        for b, pictures in enumerate(zip(*arrays))
     ]
 
 
@@ -110,7 +106,7 @@ def float_context(p, v):
 
 
 def attention(qkv, heads, kind, bias=None, mask=None):
-    """The traces between the two linear layers, by the last parts of their names, and the kinds of their numbers."""
+    """The traces between the two linear layers, by the last parts of their names."""
     q, k, v = split_heads(qkv, heads)
     if kind == "float":
         score = float_score(q, k, bias, mask)

@@ -120,7 +120,7 @@ def check_config(config):
     check_object(config, VIT if vit else SWIN, "config")
     check(config["img_size"] % config["patch_size"] == 0, "img_size must be a multiple of patch_size")
     if not vit:
-        check(len(config["depths"]) == len(config["num_heads"])  in range(1, 9), "a stage has a depth and a number of heads")
+        check(1 <= len(config["depths"]) == len(config["num_heads"]) <= 8, "up to 8 stages, each with heads")
         check(sum(config["depths"]) <= 1024, "too many blocks")
     heads = [config["num_heads"]] if vit else config["num_heads"]
     for i, h in enumerate(heads):

@@ -97,15 +97,15 @@ def weight_mask(p, x):
 
 
 def weight_codes(p, x):
-    """Codes [N][K] of either kind, and whether they are ternary."""
+    """Codes [N][K] of either kind."""
     ternary = "planes" in x
     found = packing.planes_decode(x["planes"].nested(), p["k"]) if ternary else x["weight"].nested()
     products.check_length(len(found[0]), ternary)
-    return found, ternary
+    return found
 
 
 def product(p, x):
-    found, _ = weight_codes(p, x)
+    found = weight_codes(p, x)
     return {"acc": matrix("int32", products.product(x["q"].nested(), x["zp"].values, found), len(found))}
 
 
@@ -114,10 +114,10 @@ def rescale(p, x):
 
 
 def linear(p, x):
-    found, ternary = weight_codes(p, x)
+    found = weight_codes(p, x)
     products.check_correction(found, p["bits"], p["quantizer"])
     static = (x["s"].values[0], x["zp"].values[0]) if "s" in x else None
-    layer = products.Linear(found, x["alpha"].values, optional(x, "bias"), ternary, p["bits"], static)
+    layer = products.Linear(found, x["alpha"].values, optional(x, "bias"), p["bits"], static)
     traces = products.linear(layer, x["x"].nested(), p["quantizer"], p["groups"])
     return {name: tensor(models.dtype_of(name), y) for name, y in traces.items()}
 
@@ -224,8 +224,8 @@ def gradients(f, *names):
     """f of all inputs, its results under these names."""
 
     def operation(p, x):
-        eps = [f32(float(p["eps"]))] if "eps" in p else []
-        found = f(*(y.nested() for y in x.values()), *eps)
+        eps = {"eps": f32(float(p["eps"]))} if "eps" in p else {}
+        found = f(**{name: y.nested() for name, y in x.items()}, **eps)
         return {name: floats(y) for name, y in zip(names, found if len(names) > 1 else [found])}
 
     return operation

@@ -130,7 +130,7 @@ def take_linear(found, name, shape, quant, others):
     if not name.endswith(".reduction"):
         others[f"{name}.bias"] = take(found, f"{name}.bias", "F32", [n])
         bias = others[f"{name}.bias"].values
-    return Linear(codes, alpha, bias, weight_bits == 2, bits, take_static(found, name, quant, bits, others))
+    return Linear(codes, alpha, bias, bits, take_static(found, name, quant, bits, others))
 
 
 def load(raw):

@@ -7,10 +7,12 @@ def planes_encode(codes):
     """Planes [2][N][words]."""
     k = len(codes[0])
     words = -(-k // 64)
-    return [
-        [[sum(1 << j for j, c in enumerate(row[64 * w : 64 * w + 64]) if c == sign) for w in range(words)] for row in codes]
-        for sign in (1, -1)
-    ]
+
+
+    def word(row, w, sign):
+        return sum(1 << j for j, c in enumerate(row[64 * w : 64 * w + 64]) if c == sign)
+
+    return [[[word(row, w, sign) for w in range(words)] for row in codes] for sign in (1, -1)]
 
 
 def planes_decode(planes, k):

@@ -15,7 +15,6 @@ class Linear:
     codes: list  # [N][K]
     alpha: list  # [N]
     bias: list | None  # [N]
-    ternary: bool
     bits: int  # of the input
     static: tuple | None  # scale and zero point of the input
 
