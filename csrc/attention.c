@@ -55,29 +55,18 @@ static void quantize(struct run *run, const struct refvit_stage *stage, const st
     note_status(run, run->steps->token_codes(&job));
 }
 
-/* [T][D] -> [D][T], rows of the result padded with zeros. */
-static void transpose(size_t t, size_t d, const int8_t *codes, int8_t *columns)
-{
-    const size_t wide = padded(t);
-    for (size_t j = 0; j < d; j++)
-        memset(columns + j * wide + t, 0, wide - t);
-    for (size_t i = 0; i < t; i++)
-        for (size_t j = 0; j < d; j++)
-            columns[j * wide + i] = codes[i * d + j];
-}
-
-/* Codes of all keys and values of the window, and their panels: scores need keys as channels, contexts values. */
+/* Codes of all values and keys of the window, and their panels: contexts need values as channels, scores keys. */
 static void prepare(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct head *head)
 {
-    const size_t t = head->tokens, d = head->width, wide = padded(t), cols = run->dot->cols;
-    const struct dot_weights keys = {t, d, NULL, NULL, scratch->key, d}, values = {d, t, NULL, NULL, scratch->value, wide};
-    quantize(run, stage, head, 0, t, head->v, head->s_v, scratch->key, d); /* on their way into columns */
-    transpose(t, d, scratch->key, scratch->value);
+    const size_t t = head->tokens, d = head->width, cols = run->dot->cols;
+    const struct dot_weights keys = {t, d, NULL, NULL, scratch->key, d}, values = {d, t, NULL, NULL, scratch->key, d};
+    quantize(run, stage, head, 0, t, head->v, head->s_v, scratch->key, d);
+    for (size_t first = 0; first < d; first += cols)
+        run->dot->decode_inputs(&values, first, d - first < cols ? d - first : cols,
+                                scratch->value_panels + first * padded(t));
     quantize(run, stage, head, 0, t, head->k, head->s_k, scratch->key, d);
     for (size_t first = 0; first < t; first += cols)
         run->dot->decode(&keys, first, t - first < cols ? t - first : cols, scratch->key_panels + first * padded(d));
-    for (size_t first = 0; first < d; first += cols)
-        run->dot->decode(&values, first, d - first < cols ? d - first : cols, scratch->value_panels + first * wide);
 }
 
 /* acc [rows][n] = codes [rows][k] times panels of n channels. */
@@ -94,15 +83,16 @@ static void multiply(struct run *run, struct scratch *scratch, size_t rows, size
     }
 }
 
-/* One row of accumulated scores -> codes of its probabilities. */
-static void probabilities(struct run *run, struct scratch *scratch, const struct head *head, const int32_t *acc,
-                          const float *bias, const float *mask, int8_t *q)
+/* Accumulated scores of rows from `start` on -> codes of their probabilities. */
+static void probabilities(struct run *run, struct scratch *scratch, const struct head *head, size_t rows,
+                          const float *bias, const float *mask)
 {
     const size_t t = head->tokens;
     const float root = (float)(1.0 / sqrt((double)head->width));
-    run->steps->scores(t, acc, head->s_q, head->s_k, root, bias, mask, scratch->row);
-    note_status(run, run->steps->softmax_codes(t, scratch->row, scratch->room, q));
-    memset(q + t, 0, padded(t) - t);
+    for (size_t i = 0; i < rows; i++)
+        run->steps->scores(t, scratch->acc + i * t, head->s_q, head->s_k, root, bias ? bias + i * t : NULL,
+                           mask ? mask + i * t : NULL, scratch->scores + i * t);
+    note_status(run, run->steps->softmax_codes(rows, t, scratch->scores, scratch->room, scratch->prob, padded(t)));
 }
 
 /* Rows from `start` of the window: scores, probabilities, context. */
@@ -116,11 +106,8 @@ static void attend_rows(struct run *run, struct scratch *scratch, const struct r
     memset(q, 0, rows * padded(d));
     quantize(run, stage, head, start, rows, head->q, head->s_q, q, padded(d));
     multiply(run, scratch, rows, d, t, q, padded(d), scratch->key_panels);
-    for (size_t i = 0; i < rows; i++) {
-        const size_t at = start + i;
-        probabilities(run, scratch, head, scratch->acc + i * t, block->bias ? block->bias + (number * t + at) * t : NULL,
-                      block->mask ? block->mask + (window * t + at) * t : NULL, p + i * wide);
-    }
+    probabilities(run, scratch, head, rows, block->bias ? block->bias + (number * t + start) * t : NULL,
+                  block->mask ? block->mask + (window * t + start) * t : NULL);
     multiply(run, scratch, rows, t, d, p, wide, scratch->value_panels);
     for (size_t j = 0; j < d; j++)
         scratch->filled[j] = head->s_v;
@@ -141,7 +128,11 @@ void attend(struct run *run, struct scratch *scratch, const struct refvit_stage 
                               head_scale(run, stage, number, 0), head_scale(run, stage, number, 1),
                               head_scale(run, stage, number, 2)};
     prepare(run, scratch, stage, &head);
+    memset(scratch->prob, 0, BLOCK_ROWS * padded(t)); /* rows have zeros beyond t */
     const size_t begin = t * part / parts, end = t * (part + 1) / parts;
-    for (size_t row = begin; row < end; row += BLOCK_ROWS)
-        attend_rows(run, scratch, stage, block, &head, window, number, row, end - row < BLOCK_ROWS ? end - row : BLOCK_ROWS);
+    size_t rows;
+    for (size_t row = begin; row < end; row += rows) {
+        rows = even_share(end - row, BLOCK_ROWS);
+        attend_rows(run, scratch, stage, block, &head, window, number, row, rows);
+    }
 }

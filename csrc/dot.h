@@ -38,6 +38,8 @@ struct dot_kernels {
     size_t cols; /* channels of a panel */
     /* Channels first .. first + cols of the weights -> panel. */
     void (*decode)(const struct dot_weights *weights, size_t first, size_t cols, uint8_t *panel);
+    /* The same of weights that lie by inputs: w [k][stride], each row holding all channels. */
+    void (*decode_inputs)(const struct dot_weights *weights, size_t first, size_t cols, uint8_t *panel);
     void (*ternary)(const struct dot_job *job);
     void (*int8)(const struct dot_job *job);
     /* Sum of `length` codes, a multiple of DOT_ALIGN. */
@@ -51,6 +53,13 @@ extern const struct dot_kernels dot_portable;
 #if REFVIT_X86
 extern const struct dot_kernels dot_avx2, dot_avxvnni, dot_avx512vnni;
 #endif
+
+/* The first share of `count` things in as few shares of at most `most` as will do, all nearly equal. */
+static inline size_t even_share(size_t count, size_t most)
+{
+    const size_t shares = (count + most - 1) / most;
+    return (count + shares - 1) / shares;
+}
 
 static inline size_t padded(size_t bytes)
 {

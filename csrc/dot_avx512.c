@@ -77,6 +77,29 @@ TARGET static void decode(const struct dot_weights *weights, size_t first, size_
     }
 }
 
+/* Channels of one input, a lane each; beyond the last input, where rows of activations are zero, the last stands in. */
+INLINE __m512i load_input(const struct dot_weights *weights, size_t input, size_t first, __mmask16 used)
+{
+    const int8_t *from = weights->w + (input < weights->k ? input : weights->k - 1) * weights->stride + first;
+    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(used, from));
+}
+
+TARGET static void decode_inputs(const struct dot_weights *weights, size_t first, size_t cols, uint8_t *panel)
+{
+    for (size_t j = 0; j < weights->k; j += INPUTS) {
+        for (size_t start = 0; start < cols; start += LANES, panel += DOT_ALIGN) {
+            const __mmask16 used = (__mmask16)(cols - start < LANES ? 0xffff >> (LANES - (cols - start)) : 0xffff);
+            const size_t at = first + start;
+            const __m512i low = _mm512_or_si512(load_input(weights, j, at, used),
+                                                _mm512_slli_epi32(load_input(weights, j + 1, at, used), 8));
+            const __m512i high = _mm512_or_si512(load_input(weights, j + 2, at, used),
+                                                 _mm512_slli_epi32(load_input(weights, j + 3, at, used), 8));
+            const __m512i v = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+            _mm512_storeu_si512(panel, _mm512_xor_si512(v, _mm512_set1_epi8(-128)));
+        }
+    }
+}
+
 /* One group of inputs in every lane. */
 INLINE __m512i broadcast(const int8_t *group)
 {
@@ -118,9 +141,9 @@ INLINE void tile(const struct dot_job *job, size_t row, const size_t rows, const
                                  i % cols + 1 == cols ? last : 0xffff, acc[i]);
 }
 
-INLINE void tile_rows(const struct dot_job *job, size_t row, const size_t cols)
+INLINE void tile_rows(const struct dot_job *job, size_t row, size_t rows, const size_t cols)
 {
-    switch (job->m - row) {
+    switch (rows) {
     case 1: tile(job, row, 1, cols); break;
     case 2: tile(job, row, 2, cols); break;
     case 3: tile(job, row, 3, cols); break;
@@ -132,12 +155,14 @@ INLINE void tile_rows(const struct dot_job *job, size_t row, const size_t cols)
 
 TARGET static void multiply(const struct dot_job *job)
 {
-    for (size_t row = 0; row < job->m; row += ROWS) {
+    size_t rows;
+    for (size_t row = 0; row < job->m; row += rows) {
+        rows = even_share(job->m - row, ROWS); /* a single row would wait for its own sums */
         switch ((job->cols + LANES - 1) / LANES) {
-        case 1: tile_rows(job, row, 1); break;
-        case 2: tile_rows(job, row, 2); break;
-        case 3: tile_rows(job, row, 3); break;
-        default: tile_rows(job, row, COLS); break;
+        case 1: tile_rows(job, row, rows, 1); break;
+        case 2: tile_rows(job, row, rows, 2); break;
+        case 3: tile_rows(job, row, rows, 3); break;
+        default: tile_rows(job, row, rows, COLS); break;
         }
     }
 }
@@ -150,6 +175,6 @@ TARGET static int32_t row_sum(size_t length, const int8_t *x)
     return _mm512_reduce_add_epi32(acc);
 }
 
-const struct dot_kernels dot_avx512vnni = {PANEL_COLS, decode, multiply, multiply, row_sum};
+const struct dot_kernels dot_avx512vnni = {PANEL_COLS, decode, decode_inputs, multiply, multiply, row_sum};
 
 #endif

@@ -162,8 +162,7 @@ static void mlp_chunk(struct run *run, struct scratch *scratch, const struct ref
         quantize_row(run, &block->fc1, scratch->row, &scratch->codes, i);
     }
     linear(run, scratch, &block->fc1, m, (struct target){scratch->hidden, block->fc1.n, 0, NULL});
-    for (size_t i = 0; i < m; i++)
-        quantize_gelu_row(run, scratch, &block->fc2, scratch->hidden + i * block->fc1.n, i);
+    quantize_gelu(run, scratch, &block->fc2, m, scratch->hidden);
     linear(run, scratch, &block->fc2, m, (struct target){x, c, 1, block->gamma2});
 }
 

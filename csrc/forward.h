@@ -13,11 +13,11 @@
 #define CHUNK_ROWS 200 /* of tokens, at most: a panel is decoded once for all of them */
 #define BLOCK_ROWS 24  /* rows whose accumulators stay in the first cache */
 
-/* Rows as codes, with what the product needs of each (N4, N6). */
+/* Rows as codes, with what the end of the product needs of each (N4, N6). */
 struct codes {
     int8_t *q; /* [m][k padded], zeros beyond k */
     float *s;
-    int32_t *zp, *sums;
+    int32_t *zp;
 };
 
 /* The buffers of one thread. */
@@ -27,12 +27,14 @@ struct scratch {
     uint64_t *planes; /* of the codes, for popcount products */
     int32_t *acc;  /* [BLOCK_ROWS][columns], or [m][PANEL_COLS] */
     int32_t *init; /* [m] */
-    float *row, *room; /* one row, of any width, and as much again */
+    float *row;    /* one, of any width */
+    float *room;   /* STEP_ROWS of them */
     float *hidden; /* [m][hidden] */
     /* attention */
     int8_t *query, *prob; /* [BLOCK_ROWS][D], [BLOCK_ROWS][T], rows padded */
-    int8_t *key, *value; /* [T][D], [D][T], rows padded */
+    int8_t *key; /* [T][D], or values */
     uint8_t *key_panels, *value_panels;
+    float *scores; /* [BLOCK_ROWS][T] */
     float *filled; /* [D]: one scale for every column */
 };
 
@@ -76,8 +78,8 @@ struct target {
 /* Codes of one row of a layer's input, as row `row` of the m rows of codes (N4, N5, N6). */
 void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row);
 
-/* The same of gelu(x), into scratch->codes; x may be overwritten. */
-void quantize_gelu_row(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, float *x, size_t row);
+/* The same of gelu(x) [m][k], all rows of scratch->codes; x may be overwritten. */
+void quantize_gelu(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, float *x);
 
 /* The layer's output for the m rows of scratch->codes (N6, N7, N8). */
 void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,

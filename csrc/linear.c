@@ -3,12 +3,10 @@
 
 #include "forward.h"
 
-/* Zeros beyond the row, and its sum. */
-static void finish_codes(struct run *run, const struct refvit_linear *layer, struct codes *codes, size_t row)
+/* Zeros beyond the row. */
+static void pad_codes(const struct refvit_linear *layer, struct codes *codes, size_t row)
 {
-    int8_t *q = codes->q + row * padded(layer->k);
-    memset(q + layer->k, 0, padded(layer->k) - layer->k);
-    codes->sums[row] = run->dot->row_sum(padded(layer->k), q);
+    memset(codes->q + row * padded(layer->k) + layer->k, 0, padded(layer->k) - layer->k);
 }
 
 void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row)
@@ -25,21 +23,25 @@ void quantize_row(struct run *run, const struct refvit_linear *layer, const floa
                         : run->rows->symmetric_scale(1, layer->k, bits, x, s);
     status |= run->rows->quantize_rows(1, layer->k, minmax ? -high - 1 : -high, high, x, s, zp, q);
     note_status(run, status);
-    finish_codes(run, layer, codes, row);
+    pad_codes(layer, codes, row);
 }
 
-void quantize_gelu_row(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, float *x, size_t row)
+void quantize_gelu(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, float *x)
 {
+    const size_t k = layer->k;
     struct codes *codes = &scratch->codes;
-    int8_t *q = codes->q + row * padded(layer->k);
-    if (run->model->minmax || layer->s != 0.0f) {
-        note_status(run, run->rows->gelu_values(layer->k, x, x));
-        quantize_row(run, layer, x, codes, row);
-        return;
+    const int per_row = !run->model->minmax && layer->s == 0.0f;
+    if (per_row)
+        note_status(run, run->steps->gelu_codes(m, k, layer->act_bits, x, scratch->room, codes->q, padded(k), codes->s));
+    for (size_t i = 0; i < m; i++) {
+        if (per_row) {
+            codes->zp[i] = 0;
+            pad_codes(layer, codes, i);
+        } else {
+            note_status(run, run->rows->gelu_values(k, x + i * k, x + i * k));
+            quantize_row(run, layer, x + i * k, codes, i);
+        }
     }
-    codes->zp[row] = 0;
-    note_status(run, run->steps->gelu_codes(layer->k, layer->act_bits, x, scratch->room, q, codes->s + row));
-    finish_codes(run, layer, codes, row);
 }
 
 /* The accumulators of `rows` rows from `row` and `cols` columns from `first` -> target. */
@@ -73,24 +75,24 @@ static void linear_popcount(struct run *run, struct scratch *scratch, const stru
 #define PREFETCH static inline __attribute__((always_inline))
 
 /* A share of some bytes comes into the cache. */
-PREFETCH void fetch(const void *from, size_t bytes, size_t part, size_t parts)
+PREFETCH void fetch(const void *from, size_t bytes, size_t row, size_t rows, size_t m)
 {
-    for (size_t i = bytes * part / parts; i < bytes * (part + 1) / parts; i += DOT_ALIGN)
+    for (size_t i = bytes * row / m; i < bytes * (row + rows) / m; i += DOT_ALIGN)
         __builtin_prefetch((const uint8_t *)from + i, 0, 2);
 }
 
-/* While one panel is multiplied, the weights of the next are fetched, a share with each of `parts` blocks of rows. */
-PREFETCH void fetch_weights(const struct dot_weights *weights, size_t first, size_t cols, size_t part, size_t parts)
+/* While one panel is multiplied, the weights of the next are fetched, a share with `rows` of the m rows. */
+PREFETCH void fetch_weights(const struct dot_weights *weights, size_t first, size_t cols, size_t row, size_t rows, size_t m)
 {
-    const size_t row = weights->pos ? words_of(weights->k) * sizeof *weights->pos : weights->k;
+    const size_t bytes_each = weights->pos ? words_of(weights->k) * sizeof *weights->pos : weights->k;
     if (first >= weights->n)
         return;
-    const size_t bytes = (weights->n - first < cols ? weights->n - first : cols) * row;
+    const size_t bytes = (weights->n - first < cols ? weights->n - first : cols) * bytes_each;
     if (weights->pos) {
-        fetch(weights->pos + first * words_of(weights->k), bytes, part, parts);
-        fetch(weights->neg + first * words_of(weights->k), bytes, part, parts);
+        fetch(weights->pos + first * words_of(weights->k), bytes, row, rows, m);
+        fetch(weights->neg + first * words_of(weights->k), bytes, row, rows, m);
     } else {
-        fetch(weights->w + first * row, bytes, part, parts);
+        fetch(weights->w + first * bytes_each, bytes, row, rows, m);
     }
 }
 
@@ -101,17 +103,18 @@ static void linear_dot(struct run *run, struct scratch *scratch, const struct re
     const size_t words = words_of(layer->k);
     const struct dot_weights weights = {
         layer->n, layer->k, layer->planes, ternary ? layer->planes + layer->n * words : NULL, layer->codes, layer->k};
-    const size_t blocks = (m + BLOCK_ROWS - 1) / BLOCK_ROWS;
     for (size_t i = 0; i < m; i++)
-        scratch->init[i] = -(ternary ? TERNARY_OFFSET : INT8_OFFSET) * scratch->codes.sums[i];
+        scratch->init[i] = -(ternary ? TERNARY_OFFSET : INT8_OFFSET) *
+                           run->dot->row_sum(padded(layer->k), scratch->codes.q + i * padded(layer->k));
     for (size_t first = 0; first < layer->n; first += run->dot->cols) {
         const size_t cols = layer->n - first < run->dot->cols ? layer->n - first : run->dot->cols;
         run->dot->decode(&weights, first, cols, scratch->panel);
-        for (size_t row = 0; row < m; row += BLOCK_ROWS) {
-            const size_t rows = m - row < BLOCK_ROWS ? m - row : BLOCK_ROWS;
+        size_t rows;
+        for (size_t row = 0; row < m; row += rows) {
+            rows = even_share(m - row, BLOCK_ROWS);
             const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * padded(layer->k),
                                         padded(layer->k), scratch->init + row, scratch->panel, scratch->acc, cols};
-            fetch_weights(&weights, first + cols, run->dot->cols, row / BLOCK_ROWS, blocks);
+            fetch_weights(&weights, first + cols, run->dot->cols, row, rows, m);
             (ternary ? run->dot->ternary : run->dot->int8)(&job);
             finish(run, scratch, layer, row, rows, first, cols, target);
         }
