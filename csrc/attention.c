@@ -13,17 +13,11 @@ struct head {
     float s_q, s_k, s_v;
 };
 
-void heads_amax(const struct run *run, const struct refvit_stage *stage, size_t rows, const float *qkv, float *amax)
+void heads_amax(const struct run *run, const struct refvit_stage *stage, const float *columns, float *amax)
 {
-    const size_t heads = 3 * stage->heads, width = stage->width / stage->heads;
-    for (size_t h = 0; h < heads; h++)
-        amax[h] = 0.0f;
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t h = 0; h < heads; h++, qkv += width) {
-            const float largest = run->steps->amax(width, qkv);
-            amax[h] = largest > amax[h] ? largest : amax[h];
-        }
-    }
+    const size_t width = stage->width / stage->heads;
+    for (size_t h = 0; h < 3 * stage->heads; h++)
+        amax[h] = run->steps->amax(width, columns + h * width);
 }
 
 /* The scale of part 0 (q), 1 (k) or 2 (v) of a head, over all chunks and the row of padding. */

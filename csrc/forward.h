@@ -30,6 +30,7 @@ struct scratch {
     float *row;    /* one, of any width */
     float *room;   /* STEP_ROWS of them */
     float *hidden; /* [m][hidden] */
+    float *columns; /* [3 C], largest |q|, |k|, |v| */
     /* attention */
     int8_t *query, *prob; /* [BLOCK_ROWS][D], [BLOCK_ROWS][T], rows padded */
     int8_t *key; /* [T][D], or values */
@@ -73,6 +74,7 @@ struct target {
     size_t stride;
     int add;
     const float *gamma;
+    float *amax; /* [n], raised to the largest |y| of each column unless that is NULL */
 };
 
 /* Codes of one row of a layer's input, as row `row` of the m rows of codes (N4, N5, N6). */
@@ -89,8 +91,8 @@ void linear(struct run *run, struct scratch *scratch, const struct refvit_linear
 void attend(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,
             const struct refvit_block *block, size_t window, size_t head, size_t part, size_t parts);
 
-/* Largest |q|, |k|, |v| of each head among some rows of qkv -> amax [3 H]. */
-void heads_amax(const struct run *run, const struct refvit_stage *stage, size_t rows, const float *qkv, float *amax);
+/* Largest |q|, |k|, |v| of each column [3 C] -> of each head, amax [3 H]. */
+void heads_amax(const struct run *run, const struct refvit_stage *stage, const float *columns, float *amax);
 
 /* Carve the buffers out of `base`, or only count where that is NULL.  -> bytes */
 size_t lay_out(struct run *run, const struct refvit_model *model, size_t threads, uint8_t *base);

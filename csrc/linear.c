@@ -52,7 +52,7 @@ static void finish(struct run *run, struct scratch *scratch, const struct refvit
     const struct finish_job job = {
         rows, cols, scratch->acc, codes->s + row, codes->zp + row, run->model->minmax ? layer->code_sums + first : NULL,
         layer->alpha + first, layer->bias ? layer->bias + first : NULL, target->add,
-        target->gamma ? target->gamma + first : NULL, target->y + row * target->stride + first, target->stride};
+        target->gamma ? target->gamma + first : NULL, target->amax ? target->amax + first : NULL, target->y + row * target->stride + first, target->stride};
     run->steps->finish(&job);
 }
 
@@ -124,5 +124,6 @@ static void linear_dot(struct run *run, struct scratch *scratch, const struct re
 void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target)
 {
     const int dot = layer->bits == 8 || refvit_family(run->backend, m, (size_t)layer->act_bits);
-    (dot ? linear_dot : linear_popcount)(run, scratch, layer, m, &target);
+    if (m > 0)
+        (dot ? linear_dot : linear_popcount)(run, scratch, layer, m, &target);
 }

@@ -1,6 +1,8 @@
 /* The portable steps, and the choice between the tables. */
 #include "steps.h"
 
+#include <math.h>
+
 #include "fpenv.h"
 
 static void finish(const struct finish_job *job)
@@ -14,6 +16,9 @@ static void finish(const struct finish_job *job)
             v = job->bias ? v + job->bias[j] : v;
             v = job->gamma ? v * job->gamma[j] : v;
             y[j] = job->add ? y[j] + v : v;
+            const float a = fabsf(v);
+            if (job->amax && a > job->amax[j] && a <= FLT_MAX)
+                job->amax[j] = a;
         }
     }
 }

@@ -10,7 +10,8 @@
 #define PROB_SCALE (1.0f / 127.0f)
 
 /* Accumulators [rows][cols] of a product -> its output: v = (acc - zp sum(w)) * s * alpha + bias (N6, N8), then y = v,
-   or y += v, or y += v * gamma (N11). A NaN is left to whoever reads y. */
+   or y += v, or y += v * gamma (N11). A NaN is left to whoever reads y. amax: of each
+   column, the largest finite |v| so far. */
 struct finish_job {
     size_t rows, cols;
     int32_t *acc; /* rows side by side */
@@ -19,6 +20,7 @@ struct finish_job {
     const float *alpha, *bias;     /* bias may be NULL */
     int add;
     const float *gamma; /* may be NULL */
+    float *amax;        /* may be NULL */
     float *y;
     size_t stride;
 };

@@ -65,6 +65,7 @@ static struct scratch take_scratch(uint8_t *base, size_t *used, const struct ext
     s.row = take(base, used, widest_row * sizeof *s.row);
     s.room = take(base, used, STEP_ROWS * widest_row * sizeof *s.room);
     s.hidden = take(base, used, e->hidden * sizeof *s.hidden);
+    s.columns = take(base, used, 3 * e->width * sizeof *s.columns);
     s.query = take(base, used, BLOCK_ROWS * padded(e->head));
     s.prob = take(base, used, BLOCK_ROWS * padded(e->window));
     s.key = take(base, used, e->window * e->head);
