@@ -72,7 +72,7 @@ static void multiply(struct run *run, struct scratch *scratch, size_t rows, size
         scratch->init[i] = -INT8_OFFSET * run->dot->row_sum(padded(k), q + i * stride);
     for (size_t first = 0; first < n; first += cols) {
         const struct dot_job job = {rows, k, n - first < cols ? n - first : cols, q, stride, scratch->init,
-                                    panels + first * padded(k), scratch->acc + first, n};
+                                    panels + first * padded(k), scratch->acc + first, n, {{panels, panels}, 0}};
         run->dot->int8(&job);
     }
 }

@@ -23,6 +23,12 @@ struct dot_weights {
     size_t stride;
 };
 
+/* What will be read soon and may come into the cache meanwhile: bytes from each of two places. */
+struct dot_ahead {
+    const void *from[2];
+    size_t bytes;
+};
+
 /* out [m][cols] = init [m] + x [m][k] times a panel; x has `x_stride` bytes a row, zeros beyond k. */
 struct dot_job {
     size_t m, k, cols;
@@ -32,6 +38,7 @@ struct dot_job {
     const uint8_t *panel;
     int32_t *out;
     size_t out_stride;
+    struct dot_ahead ahead;
 };
 
 struct dot_kernels {

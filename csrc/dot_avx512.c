@@ -115,17 +115,35 @@ INLINE __m512i dot(__m512i acc, __m512i w, __m512i xs)
     return acc;
 }
 
+/* What a tile fetches of what lies ahead, `step` bytes with each group. */
+struct share {
+    const char *from[2];
+    size_t step;
+};
+
+INLINE struct share share_of(const struct dot_job *job, size_t row, size_t rows, size_t groups)
+{
+    const struct dot_ahead *ahead = &job->ahead;
+    const size_t first = ahead->bytes * row / job->m, last = ahead->bytes * (row + rows) / job->m;
+    const struct share share = {{(const char *)ahead->from[0] + first, (const char *)ahead->from[1] + first},
+                                groups ? (last - first + groups - 1) / groups : 0};
+    return share;
+}
+
 /* rows and cols are constants where the tile is called: its flat loops unroll, and acc lives in registers. */
 INLINE void tile(const struct dot_job *job, size_t row, const size_t rows, const size_t cols)
 {
     const size_t groups = (job->k + INPUTS - 1) / INPUTS, stride = job->x_stride;
     const int8_t *x = job->x + row * stride;
     const uint8_t *panel = job->panel;
+    const struct share ahead = share_of(job, row, rows, groups);
     __m512i acc[ROWS * COLS], w[COLS];
     UNROLL
     for (size_t i = 0; i < rows * cols; i++)
         acc[i] = _mm512_set1_epi32(job->init[row + i / cols]);
     for (size_t g = 0; g < groups; g++, x += INPUTS, panel += cols * DOT_ALIGN) {
+        _mm_prefetch(ahead.from[0] + g * ahead.step, _MM_HINT_T1);
+        _mm_prefetch(ahead.from[1] + g * ahead.step, _MM_HINT_T1);
         UNROLL
         for (size_t c = 0; c < cols; c++)
             w[c] = _mm512_loadu_si512(panel + c * DOT_ALIGN);

@@ -85,7 +85,7 @@ static void embed_unit(struct run *run, struct scratch *scratch, size_t unit, co
         gather_patch(run, start + i, scratch->row);
         quantize_row(run, &model->embed, scratch->row, &scratch->codes, i);
     }
-    linear(run, scratch, &model->embed, m, (struct target){x, c, 0, NULL, NULL});
+    linear(run, scratch, &model->embed, m, (struct target){x, c, 0, NULL, NULL}, &model->stages->blocks->qkv);
     for (size_t i = 0; model->embed_norm && i < m; i++)
         layernorm(run, model->embed_norm, c, x + i * c, x + i * c);
     for (size_t i = 0; model->positions && i < m * c; i++)
@@ -115,7 +115,8 @@ static void merge_unit(struct run *run, struct scratch *scratch, size_t unit, co
         layernorm(run, stage->merge_norm, 4 * before->width, scratch->row, scratch->row);
         quantize_row(run, stage->merge, scratch->row, &scratch->codes, i);
     }
-    linear(run, scratch, stage->merge, m, (struct target){run->other + start * stage->width, stage->width, 0, NULL, NULL});
+    linear(run, scratch, stage->merge, m, (struct target){run->other + start * stage->width, stage->width, 0, NULL, NULL},
+           &stage->blocks->qkv);
 }
 
 /* m rows of qkv from row `start` on, of scratch->codes, and the largest |q|, |k|, |v| of each head among them. */
@@ -124,7 +125,7 @@ static void qkv_rows(struct run *run, struct scratch *scratch, const struct refv
 {
     const size_t n = 3 * stage->width;
     memset(scratch->columns, 0, n * sizeof *scratch->columns);
-    linear(run, scratch, &block->qkv, m, (struct target){run->qkv + start * n, n, 0, NULL, scratch->columns});
+    linear(run, scratch, &block->qkv, m, (struct target){run->qkv + start * n, n, 0, NULL, scratch->columns}, &block->proj);
     heads_amax(run, stage, scratch->columns, amax);
 }
 
@@ -163,14 +164,15 @@ static void mlp_chunk(struct run *run, struct scratch *scratch, const struct ref
     float *x = run->x + start * c;
     for (size_t i = 0; i < m; i++)
         quantize_row(run, &block->proj, run->context + (start + i) * c, &scratch->codes, i);
-    linear(run, scratch, &block->proj, m, (struct target){x, c, 1, block->gamma1, NULL});
+    linear(run, scratch, &block->proj, m, (struct target){x, c, 1, block->gamma1, NULL}, &block->fc1);
     for (size_t i = 0; i < m; i++) {
         layernorm(run, &block->norm2, c, x + i * c, scratch->row);
         quantize_row(run, &block->fc1, scratch->row, &scratch->codes, i);
     }
-    linear(run, scratch, &block->fc1, m, (struct target){scratch->hidden, block->fc1.n, 0, NULL, NULL});
+    linear(run, scratch, &block->fc1, m, (struct target){scratch->hidden, block->fc1.n, 0, NULL, NULL}, &block->fc2);
     quantize_gelu(run, scratch, &block->fc2, m, scratch->hidden);
-    linear(run, scratch, &block->fc2, m, (struct target){x, c, 1, block->gamma2, NULL});
+    linear(run, scratch, &block->fc2, m, (struct target){x, c, 1, block->gamma2, NULL},
+           block + 1 < stage->blocks + stage->depth ? &block[1].qkv : NULL);
 }
 
 /* The end of one block and the beginning of the next: both work on the same tokens alone. */
@@ -248,7 +250,7 @@ static void head_unit(struct run *run, struct scratch *scratch, size_t unit, con
         else
             layernorm(run, &model->norm, last->width, run->x + i * last->width, scratch->row);
         quantize_row(run, &model->heads[i], scratch->row, &scratch->codes, 0);
-        linear(run, scratch, &model->heads[i], 1, (struct target){run->logits, model->classes, i > 0, NULL, NULL});
+        linear(run, scratch, &model->heads[i], 1, (struct target){run->logits, model->classes, i > 0, NULL, NULL}, NULL);
     }
     for (size_t j = 0; model->head_count > 1 && j < model->classes; j++)
         run->logits[j] *= 0.5f;

@@ -83,9 +83,10 @@ void quantize_row(struct run *run, const struct refvit_linear *layer, const floa
 /* The same of gelu(x) [m][k], all rows of scratch->codes; x may be overwritten. */
 void quantize_gelu(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, float *x);
 
-/* The layer's output for the m rows of scratch->codes (N6, N7, N8). */
-void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
-            struct target target);
+/* The layer's output for the m rows of scratch->codes (N6, N7, N8). The weights of the layer after it, or NULL, begin to
+   come into the cache. */
+void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target,
+            const struct refvit_linear *after);
 
 /* Attention of `part` of `parts` of a window's rows for one head (N10). */
 void attend(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,

@@ -71,59 +71,63 @@ static void linear_popcount(struct run *run, struct scratch *scratch, const stru
     }
 }
 
-/* Both are inlined always: gcc drops calls of a function that only prefetches. */
-#define PREFETCH static inline __attribute__((always_inline))
-
-/* A share of some bytes comes into the cache. */
-PREFETCH void fetch(const void *from, size_t bytes, size_t row, size_t rows, size_t m)
+static struct dot_weights weights_of(const struct refvit_linear *layer)
 {
-    for (size_t i = bytes * row / m; i < bytes * (row + rows) / m; i += DOT_ALIGN)
-        __builtin_prefetch((const uint8_t *)from + i, 0, 2);
+    const uint64_t *neg = layer->bits == 2 ? layer->planes + layer->n * words_of(layer->k) : NULL;
+    return (struct dot_weights){layer->n, layer->k, neg ? layer->planes : NULL, neg, layer->codes, layer->k};
 }
 
-/* While one panel is multiplied, the weights of the next are fetched, a share with `rows` of the m rows. */
-PREFETCH void fetch_weights(const struct dot_weights *weights, size_t first, size_t cols, size_t row, size_t rows, size_t m)
+/* The weights of the panel of a layer from channel `first` on; layer NULL: nothing. */
+static struct dot_ahead weights_ahead(const struct refvit_linear *layer, size_t first, size_t cols)
 {
-    const size_t bytes_each = weights->pos ? words_of(weights->k) * sizeof *weights->pos : weights->k;
-    if (first >= weights->n)
-        return;
-    const size_t bytes = (weights->n - first < cols ? weights->n - first : cols) * bytes_each;
-    if (weights->pos) {
-        fetch(weights->pos + first * words_of(weights->k), bytes, row, rows, m);
-        fetch(weights->neg + first * words_of(weights->k), bytes, row, rows, m);
-    } else {
-        fetch(weights->w + first * bytes_each, bytes, row, rows, m);
-    }
+    if (!layer)
+        return (struct dot_ahead){{"", ""}, 0};
+    const struct dot_weights w = weights_of(layer);
+    const size_t channels = w.n - first < cols ? w.n - first : cols, words = words_of(w.k), half = channels * w.k / 2;
+    if (w.pos)
+        return (struct dot_ahead){{w.pos + first * words, w.neg + first * words}, channels * words * sizeof *w.pos};
+    return (struct dot_ahead){{w.w + first * w.k, w.w + first * w.k + half}, half};
+}
+
+/* The share of `rows` of m rows, from `row` on. */
+static struct dot_ahead ahead_share(struct dot_ahead all, size_t row, size_t rows, size_t m)
+{
+    const size_t begin = all.bytes * row / m;
+    return (struct dot_ahead){{(const uint8_t *)all.from[0] + begin, (const uint8_t *)all.from[1] + begin},
+                              all.bytes * (row + rows) / m - begin};
 }
 
 static void linear_dot(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
-                       const struct target *target)
+                       const struct target *target, const struct refvit_linear *after)
 {
-    const int ternary = layer->bits == 2;
-    const size_t words = words_of(layer->k);
-    const struct dot_weights weights = {
-        layer->n, layer->k, layer->planes, ternary ? layer->planes + layer->n * words : NULL, layer->codes, layer->k};
+    const struct dot_weights weights = weights_of(layer);
+    const size_t stride = padded(layer->k);
     for (size_t i = 0; i < m; i++)
-        scratch->init[i] = -(ternary ? TERNARY_OFFSET : INT8_OFFSET) *
-                           run->dot->row_sum(padded(layer->k), scratch->codes.q + i * padded(layer->k));
+        scratch->init[i] = -(weights.pos ? TERNARY_OFFSET : INT8_OFFSET) *
+                           run->dot->row_sum(stride, scratch->codes.q + i * stride);
     for (size_t first = 0; first < layer->n; first += run->dot->cols) {
         const size_t cols = layer->n - first < run->dot->cols ? layer->n - first : run->dot->cols;
+        const struct dot_ahead ahead = first + cols < layer->n ? weights_ahead(layer, first + cols, run->dot->cols)
+                                                               : weights_ahead(after, 0, run->dot->cols);
         run->dot->decode(&weights, first, cols, scratch->panel);
         size_t rows;
         for (size_t row = 0; row < m; row += rows) {
             rows = even_share(m - row, BLOCK_ROWS);
-            const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * padded(layer->k),
-                                        padded(layer->k), scratch->init + row, scratch->panel, scratch->acc, cols};
-            fetch_weights(&weights, first + cols, run->dot->cols, row, rows, m);
-            (ternary ? run->dot->ternary : run->dot->int8)(&job);
+            const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * stride, stride, scratch->init + row,
+                                        scratch->panel, scratch->acc, cols, ahead_share(ahead, row, rows, m)};
+            (weights.pos ? run->dot->ternary : run->dot->int8)(&job);
             finish(run, scratch, layer, row, rows, first, cols, target);
         }
     }
 }
 
-void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target)
+void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target,
+            const struct refvit_linear *after)
 {
-    const int dot = layer->bits == 8 || refvit_family(run->backend, m, (size_t)layer->act_bits);
-    if (m > 0)
-        (dot ? linear_dot : linear_popcount)(run, scratch, layer, m, &target);
+    if (m == 0)
+        return;
+    if (layer->bits == 8 || refvit_family(run->backend, m, (size_t)layer->act_bits))
+        linear_dot(run, scratch, layer, m, &target, after);
+    else
+        linear_popcount(run, scratch, layer, m, &target);
 }
