@@ -15,24 +15,6 @@
 #define MAX_MOST (FLT_MAX / 4.0f) /* up to which 1 / s is no subnormal, so rounded once and well */
 #define ROUND_FLOAT 0x1.8p23f
 
-/* Several vectors that take each step together: a chain of operations would wait for itself. */
-typedef struct {
-    floats v[WIDE];
-} wide;
-
-/* The rows that they are of; the last stands in where there are fewer. */
-INLINE size_t row_together(size_t rows, size_t first, size_t i)
-{
-    return first + i < rows ? first + i : rows - 1;
-}
-
-#define EACH(expression)                                                                                               \
-    do {                                                                                                               \
-        UNROLL                                                                                                         \
-        for (size_t i = 0; i < WIDE; i++)                                                                              \
-            expression;                                                                                                \
-    } while (0)
-
 /* erf(|x| / sqrt 2) */
 INLINE wide erf_near(wide x)
 {

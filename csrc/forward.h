@@ -77,8 +77,9 @@ struct target {
     float *amax; /* [n], raised to the largest |y| of each column unless that is NULL */
 };
 
-/* Codes of one row of a layer's input, as row `row` of the m rows of codes (N4, N5, N6). */
-void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row);
+/* Codes of `rows` rows x of a layer's input, side by side, as those from row `row` on of the codes (N4, N5, N6). */
+void quantize_rows(struct run *run, const struct refvit_linear *layer, size_t rows, const float *x, struct codes *codes,
+                   size_t row);
 
 /* The same of gelu(x) [m][k], all rows of scratch->codes; x may be overwritten. */
 void quantize_gelu(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, float *x);

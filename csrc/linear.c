@@ -3,45 +3,41 @@
 
 #include "forward.h"
 
-/* Zeros beyond the row. */
-static void pad_codes(const struct refvit_linear *layer, struct codes *codes, size_t row)
-{
-    memset(codes->q + row * padded(layer->k) + layer->k, 0, padded(layer->k) - layer->k);
-}
-
-void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row)
+void quantize_rows(struct run *run, const struct refvit_linear *layer, size_t rows, const float *x, struct codes *codes,
+                   size_t row)
 {
     const int bits = layer->act_bits, high = (1 << (bits - 1)) - 1, minmax = run->model->minmax;
-    int8_t *q = codes->q + row * padded(layer->k);
+    const size_t k = layer->k;
     float *s = codes->s + row;
     int32_t *zp = codes->zp + row;
+    for (size_t i = 0; i < rows; i++) {
+        s[i] = layer->s;
+        zp[i] = layer->zp;
+    }
     int status = REFVIT_OK;
-    *s = layer->s;
-    *zp = layer->zp;
     if (layer->s == 0.0f)
-        status = minmax ? run->rows->minmax_scale(1, layer->k, bits, x, s, zp)
-                        : run->rows->symmetric_scale(1, layer->k, bits, x, s);
-    status |= run->rows->quantize_rows(1, layer->k, minmax ? -high - 1 : -high, high, x, s, zp, q);
+        status = minmax ? run->rows->minmax_scale(rows, k, bits, x, s, zp) : run->rows->symmetric_scale(rows, k, bits, x, s);
+    for (size_t i = 0; i < rows; i++) {
+        int8_t *q = codes->q + (row + i) * padded(k);
+        status |= run->rows->quantize_rows(1, k, minmax ? -high - 1 : -high, high, x + i * k, s + i, zp + i, q);
+        memset(q + k, 0, padded(k) - k);
+    }
     note_status(run, status);
-    pad_codes(layer, codes, row);
 }
 
 void quantize_gelu(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, float *x)
 {
     const size_t k = layer->k;
     struct codes *codes = &scratch->codes;
-    const int per_row = !run->model->minmax && layer->s == 0.0f;
-    if (per_row)
-        note_status(run, run->steps->gelu_codes(m, k, layer->act_bits, x, scratch->room, codes->q, padded(k), codes->s));
-    for (size_t i = 0; i < m; i++) {
-        if (per_row) {
-            codes->zp[i] = 0;
-            pad_codes(layer, codes, i);
-        } else {
-            note_status(run, run->rows->gelu_values(k, x + i * k, x + i * k));
-            quantize_row(run, layer, x + i * k, codes, i);
-        }
+    if (run->model->minmax || layer->s != 0.0f) {
+        note_status(run, run->rows->gelu_values(m * k, x, x));
+        quantize_rows(run, layer, m, x, codes, 0);
+        return;
     }
+    note_status(run, run->steps->gelu_codes(m, k, layer->act_bits, x, scratch->room, codes->q, padded(k), codes->s));
+    memset(codes->zp, 0, m * sizeof *codes->zp);
+    for (size_t i = 0; i < m; i++)
+        memset(codes->q + i * padded(k) + k, 0, padded(k) - k);
 }
 
 /* The accumulators of `rows` rows from `row` and `cols` columns from `first` -> target. */

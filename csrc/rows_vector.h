@@ -20,6 +20,7 @@
 
 #include "codes.h"
 #include "exact.h"
+#include "wide_vector.h"
 
 INLINE float tree_sum(floats v)
 {
@@ -40,17 +41,6 @@ INLINE float tree_max(floats v)
 INLINE floats sum_step(floats partial, const float *x, size_t n)
 {
     return f_add(partial, f_load(x, n)); /* no partial sum is -0, so that adding the 0 of a missing lane changes none */
-}
-
-INLINE float sum16(const float *x, size_t k)
-{
-    floats partial = f_set(0.0f);
-    size_t j = 0;
-    for (; j + LANES <= k; j += LANES)
-        partial = sum_step(partial, x + j, LANES);
-    if (j < k)
-        partial = sum_step(partial, x + j, k - j);
-    return tree_sum(partial);
 }
 
 INLINE floats dot_step(floats partial, const float *a, const float *b, size_t n)
@@ -209,58 +199,83 @@ TARGET static int softmax(size_t rows, size_t k, const float *x, float *y)
     return nan ? REFVIT_NAN : REFVIT_OK;
 }
 
+/* sum16 of each of several rows */
+INLINE void sums16(size_t k, const float *const *x, float *sums)
+{
+    wide partial;
+    EACH(partial.v[i] = f_set(0.0f));
+    size_t j = 0;
+    for (; j + LANES <= k; j += LANES)
+        EACH(partial.v[i] = sum_step(partial.v[i], x[i] + j, LANES));
+    if (j < k)
+        EACH(partial.v[i] = sum_step(partial.v[i], x[i] + j, k - j));
+    EACH(sums[i] = tree_sum(partial.v[i]));
+}
+
 INLINE floats square_step(floats partial, floats mean, const float *x, size_t n)
 {
     const floats d = f_first(n, f_sub(f_load(x, n), mean), f_set(0.0f));
     return f_add(partial, f_mul(d, d));
 }
 
-/* sum16 of (x - mean)^2 */
-INLINE float squares16(size_t k, float mean, const float *x)
+/* sum16 of (x - mean)^2 of each */
+INLINE void squares16(size_t k, const wide *mean, const float *const *x, float *sums)
 {
-    const floats means = f_set(mean);
-    floats partial = f_set(0.0f);
+    wide partial;
+    EACH(partial.v[i] = f_set(0.0f));
     size_t j = 0;
     for (; j + LANES <= k; j += LANES)
-        partial = square_step(partial, means, x + j, LANES);
+        EACH(partial.v[i] = square_step(partial.v[i], mean->v[i], x[i] + j, LANES));
     if (j < k)
-        partial = square_step(partial, means, x + j, k - j);
-    return tree_sum(partial);
+        EACH(partial.v[i] = square_step(partial.v[i], mean->v[i], x[i] + j, k - j));
+    EACH(sums[i] = tree_sum(partial.v[i]));
 }
 
-INLINE floats normalize_step(floats mean, floats deviation, size_t n, const float *x, const float *weight,
-                             const float *bias, float *y)
+struct norm_rows {
+    const float *x[WIDE];
+    float *y[WIDE];
+    wide mean, deviation;
+    const float *weight, *bias;
+};
+
+/* Columns from j on. All are read before one is written, for rows may be the same. Returns the NaN of y. */
+INLINE floats normalize_step(const struct norm_rows *rows, floats seen, size_t n, size_t j)
 {
-    const floats d = f_div(f_sub(f_load(x, n), mean), deviation);
-    const floats v = f_add(f_mul(d, f_load(weight, n)), f_load(bias, n));
-    f_store(y, n, v);
-    return f_first(n, v, f_set(0.0f));
+    const floats weight = f_load(rows->weight + j, n), bias = f_load(rows->bias + j, n);
+    wide v;
+    EACH(v.v[i] = f_div(f_sub(f_load(rows->x[i] + j, n), rows->mean.v[i]), rows->deviation.v[i]));
+    EACH(v.v[i] = f_add(f_mul(v.v[i], weight), bias));
+    EACH(f_store(rows->y[i] + j, n, v.v[i]));
+    EACH(seen = f_keep_nan(seen, f_first(n, v.v[i], f_set(0.0f))));
+    return seen;
 }
 
-/* Returns the NaN of y. */
-INLINE floats normalize_row(float mean, float deviation, size_t k, const float *x, const float *weight,
-                            const float *bias, float *y)
+INLINE floats normalize_rows(const struct norm_rows *rows, floats seen, size_t k)
 {
-    const floats means = f_set(mean), deviations = f_set(deviation);
-    floats seen = f_set(0.0f);
     size_t j = 0;
     for (; j + LANES <= k; j += LANES)
-        seen = f_keep_nan(seen, normalize_step(means, deviations, LANES, x + j, weight + j, bias + j, y + j));
+        seen = normalize_step(rows, seen, LANES, j);
     if (j < k)
-        seen = f_keep_nan(seen, normalize_step(means, deviations, k - j, x + j, weight + j, bias + j, y + j));
+        seen = normalize_step(rows, seen, k - j, j);
     return seen;
 }
 
 TARGET static int layernorm(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps,
                             float *y)
 {
-    int nan = 0;
-    for (size_t i = 0; i < rows; i++, x += k, y += k) {
-        const float mean = sum16(x, k) / (float)k;
-        const float deviation = sqrtf(squares16(k, mean, x) / (float)k + eps);
-        nan |= f_any_nan(normalize_row(mean, deviation, k, x, weight, bias, y));
+    floats seen = f_set(0.0f);
+    struct norm_rows group = {.weight = weight, .bias = bias};
+    for (size_t first = 0; first < rows; first += WIDE) {
+        float sums[WIDE];
+        EACH(group.x[i] = x + row_together(rows, first, i) * k);
+        EACH(group.y[i] = y + row_together(rows, first, i) * k);
+        sums16(k, group.x, sums);
+        EACH(group.mean.v[i] = f_set(sums[i] / (float)k));
+        squares16(k, &group.mean, group.x, sums);
+        EACH(group.deviation.v[i] = f_set(sqrtf(sums[i] / (float)k + eps)));
+        seen = normalize_rows(&group, seen, k);
     }
-    return nan ? REFVIT_NAN : REFVIT_OK;
+    return f_any_nan(seen) ? REFVIT_NAN : REFVIT_OK;
 }
 
 TARGET static int matmul16(size_t m, size_t n, size_t k, const float *a, const float *b, float *out)

@@ -76,8 +76,12 @@ TARGET static int token_codes(const struct token_job *job)
 {
     const struct code_row row = {f_set(job->s), f_set(-(float)CODE_MAX), f_set((float)CODE_MAX), 0};
     floats seen = f_set(0.0f);
-    for (size_t i = 0; i < job->count; i++)
-        seen = f_keep_nan(seen, code_row(&row, job->width, token_of(job, i), job->q + i * job->q_stride));
+    for (size_t i = 0; i < job->count; i++) {
+        const float *x = token_of(job, i);
+        for (size_t j = 0; j < job->width; j += LANES)
+            __builtin_prefetch(x + job->width + j); /* the next head's */
+        seen = f_keep_nan(seen, code_row(&row, job->width, x, job->q + i * job->q_stride));
+    }
     return f_any_nan(seen) ? REFVIT_NAN : REFVIT_OK;
 }
 
