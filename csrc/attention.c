@@ -72,7 +72,7 @@ static void multiply(struct run *run, struct scratch *scratch, size_t rows, size
         scratch->init[i] = -INT8_OFFSET * run->dot->row_sum(padded(k), q + i * stride);
     for (size_t first = 0; first < n; first += cols) {
         const struct dot_job job = {rows, k, n - first < cols ? n - first : cols, q, stride, scratch->init,
-                                    panels + first * padded(k), scratch->acc + first, n, {{panels, panels}, 0}};
+                                    panels + first * padded(k), scratch->acc + first, n, {{"", ""}, 0}};
         run->dot->int8(&job);
     }
 }
@@ -126,7 +126,7 @@ void attend(struct run *run, struct scratch *scratch, const struct refvit_stage 
     const size_t begin = t * part / parts, end = t * (part + 1) / parts;
     size_t rows;
     for (size_t row = begin; row < end; row += rows) {
-        rows = even_share(end - row, BLOCK_ROWS);
+        rows = block_rows(end - row);
         attend_rows(run, scratch, stage, block, &head, window, number, row, rows);
     }
 }

@@ -23,9 +23,9 @@ struct dot_weights {
     size_t stride;
 };
 
-/* What will be read soon and may come into the cache meanwhile: bytes from each of two places. */
+/* What will be read soon and may come into the cache meanwhile, in two places: so many bytes of each with every row. */
 struct dot_ahead {
-    const void *from[2];
+    const char *from[2];
     size_t bytes;
 };
 
@@ -66,6 +66,13 @@ static inline size_t even_share(size_t count, size_t most)
 {
     const size_t shares = (count + most - 1) / most;
     return (count + shares - 1) / shares;
+}
+
+/* Bytes that a tile of so many rows fetches with each group of inputs, of either place ahead. */
+static inline size_t ahead_step(const struct dot_job *job, size_t rows)
+{
+    const size_t groups = (job->k + INPUTS - 1) / INPUTS;
+    return groups ? (job->ahead.bytes * rows + groups - 1) / groups : 0;
 }
 
 static inline size_t padded(size_t bytes)

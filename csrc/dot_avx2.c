@@ -222,16 +222,19 @@ INLINE __m256i dot(__m256i acc, __m256i w, __m256i xs)
     return acc;
 }
 
-INLINE void vnni_tile(const struct dot_job *job, size_t row, const size_t rows)
+INLINE void vnni_tile(const struct dot_job *job, size_t row, size_t step, const size_t rows)
 {
     const size_t groups = (job->k + INPUTS - 1) / INPUTS;
     const int8_t *x = job->x + row * job->x_stride;
     const uint8_t *panel = job->panel;
+    const char *ahead[2] = {job->ahead.from[0] + row * job->ahead.bytes, job->ahead.from[1] + row * job->ahead.bytes};
     __m256i acc[VNNI_ROWS * COLS], w[COLS];
     UNROLL
     for (size_t i = 0; i < rows * COLS; i++)
         acc[i] = _mm256_set1_epi32(job->init[row + i / COLS]);
     for (size_t g = 0; g < groups; g++, x += INPUTS, panel += COLS * BYTES) {
+        _mm_prefetch(ahead[0] + g * step, _MM_HINT_T1);
+        _mm_prefetch(ahead[1] + g * step, _MM_HINT_T1);
         UNROLL
         for (size_t c = 0; c < COLS; c++)
             w[c] = load(panel + c * BYTES);
@@ -248,11 +251,12 @@ INLINE void vnni_tile(const struct dot_job *job, size_t row, const size_t rows)
 
 TARGET static void vnni(const struct dot_job *job)
 {
+    const size_t step = ahead_step(job, VNNI_ROWS);
     size_t row = 0;
     for (; row + VNNI_ROWS <= job->m; row += VNNI_ROWS)
-        vnni_tile(job, row, VNNI_ROWS);
+        vnni_tile(job, row, step, VNNI_ROWS);
     for (; row < job->m; row++)
-        vnni_tile(job, row, 1);
+        vnni_tile(job, row, step, 1);
 }
 
 const struct dot_kernels dot_avxvnni = {WIDTH, decode, decode_inputs, vnni, vnni, row_sum};

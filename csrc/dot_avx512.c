@@ -54,6 +54,7 @@ INLINE __m512i load_int8(const struct dot_weights *weights, size_t row, size_t w
     const size_t rest = weights->k - word * DOT_ALIGN;
     const __mmask64 used = rest < DOT_ALIGN ? ~(uint64_t)0 >> (DOT_ALIGN - rest) : ~(uint64_t)0;
     const int8_t *from = weights->w + row * weights->stride + word * DOT_ALIGN;
+    _mm_prefetch((const char *)from + 2 * DOT_ALIGN, _MM_HINT_T0);
     return _mm512_xor_si512(_mm512_maskz_loadu_epi8(used, from), _mm512_set1_epi8(-128));
 }
 
@@ -115,35 +116,20 @@ INLINE __m512i dot(__m512i acc, __m512i w, __m512i xs)
     return acc;
 }
 
-/* What a tile fetches of what lies ahead, `step` bytes with each group. */
-struct share {
-    const char *from[2];
-    size_t step;
-};
-
-INLINE struct share share_of(const struct dot_job *job, size_t row, size_t rows, size_t groups)
-{
-    const struct dot_ahead *ahead = &job->ahead;
-    const size_t first = ahead->bytes * row / job->m, last = ahead->bytes * (row + rows) / job->m;
-    const struct share share = {{(const char *)ahead->from[0] + first, (const char *)ahead->from[1] + first},
-                                groups ? (last - first + groups - 1) / groups : 0};
-    return share;
-}
-
 /* rows and cols are constants where the tile is called: its flat loops unroll, and acc lives in registers. */
-INLINE void tile(const struct dot_job *job, size_t row, const size_t rows, const size_t cols)
+INLINE void tile(const struct dot_job *job, size_t row, size_t step, const size_t rows, const size_t cols)
 {
     const size_t groups = (job->k + INPUTS - 1) / INPUTS, stride = job->x_stride;
     const int8_t *x = job->x + row * stride;
     const uint8_t *panel = job->panel;
-    const struct share ahead = share_of(job, row, rows, groups);
+    const char *ahead[2] = {job->ahead.from[0] + row * job->ahead.bytes, job->ahead.from[1] + row * job->ahead.bytes};
     __m512i acc[ROWS * COLS], w[COLS];
     UNROLL
     for (size_t i = 0; i < rows * cols; i++)
         acc[i] = _mm512_set1_epi32(job->init[row + i / cols]);
     for (size_t g = 0; g < groups; g++, x += INPUTS, panel += cols * DOT_ALIGN) {
-        _mm_prefetch(ahead.from[0] + g * ahead.step, _MM_HINT_T1);
-        _mm_prefetch(ahead.from[1] + g * ahead.step, _MM_HINT_T1);
+        _mm_prefetch(ahead[0] + g * step, _MM_HINT_T1);
+        _mm_prefetch(ahead[1] + g * step, _MM_HINT_T1);
         UNROLL
         for (size_t c = 0; c < cols; c++)
             w[c] = _mm512_loadu_si512(panel + c * DOT_ALIGN);
@@ -159,28 +145,29 @@ INLINE void tile(const struct dot_job *job, size_t row, const size_t rows, const
                                  i % cols + 1 == cols ? last : 0xffff, acc[i]);
 }
 
-INLINE void tile_rows(const struct dot_job *job, size_t row, size_t rows, const size_t cols)
+INLINE void tile_rows(const struct dot_job *job, size_t row, size_t step, size_t rows, const size_t cols)
 {
     switch (rows) {
-    case 1: tile(job, row, 1, cols); break;
-    case 2: tile(job, row, 2, cols); break;
-    case 3: tile(job, row, 3, cols); break;
-    case 4: tile(job, row, 4, cols); break;
-    case 5: tile(job, row, 5, cols); break;
-    default: tile(job, row, ROWS, cols); break;
+    case 1: tile(job, row, step, 1, cols); break;
+    case 2: tile(job, row, step, 2, cols); break;
+    case 3: tile(job, row, step, 3, cols); break;
+    case 4: tile(job, row, step, 4, cols); break;
+    case 5: tile(job, row, step, 5, cols); break;
+    default: tile(job, row, step, ROWS, cols); break;
     }
 }
 
 TARGET static void multiply(const struct dot_job *job)
 {
+    const size_t step = ahead_step(job, ROWS);
     size_t rows;
     for (size_t row = 0; row < job->m; row += rows) {
         rows = even_share(job->m - row, ROWS); /* a single row would wait for its own sums */
         switch ((job->cols + LANES - 1) / LANES) {
-        case 1: tile_rows(job, row, rows, 1); break;
-        case 2: tile_rows(job, row, rows, 2); break;
-        case 3: tile_rows(job, row, rows, 3); break;
-        default: tile_rows(job, row, rows, COLS); break;
+        case 1: tile_rows(job, row, step, rows, 1); break;
+        case 2: tile_rows(job, row, step, rows, 2); break;
+        case 3: tile_rows(job, row, step, rows, 3); break;
+        default: tile_rows(job, row, step, rows, COLS); break;
         }
     }
 }

@@ -12,6 +12,7 @@
 
 #define CHUNK_ROWS 200 /* of tokens, at most: a panel is decoded once for all of them */
 #define BLOCK_ROWS 24  /* rows whose accumulators stay in the first cache */
+#define TILE_ROWS 6
 
 /* Rows as codes, with what the end of the product needs of each (N4, N6). */
 struct codes {
@@ -58,6 +59,13 @@ struct run {
     float *logits;
     int status; /* touched atomically */
 };
+
+/* The next block of `count` rows: nearly equal ones, but in whole TILE_ROWS, which tiles of all products divide. */
+static inline size_t block_rows(size_t count)
+{
+    const size_t rows = (even_share(count, BLOCK_ROWS) + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+    return rows < count ? rows : count;
+}
 
 /* The chunks that `tokens` are cut into. */
 struct chunks {

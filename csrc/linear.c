@@ -73,24 +73,16 @@ static struct dot_weights weights_of(const struct refvit_linear *layer)
     return (struct dot_weights){layer->n, layer->k, neg ? layer->planes : NULL, neg, layer->codes, layer->k};
 }
 
-/* The weights of the panel of a layer from channel `first` on; layer NULL: nothing. */
-static struct dot_ahead weights_ahead(const struct refvit_linear *layer, size_t first, size_t cols)
+/* The weights of the panel of a layer from channel `first` on, spread over m rows; layer NULL: nothing. */
+static struct dot_ahead weights_ahead(const struct refvit_linear *layer, size_t first, size_t cols, size_t m)
 {
     if (!layer)
         return (struct dot_ahead){{"", ""}, 0};
     const struct dot_weights w = weights_of(layer);
-    const size_t channels = w.n - first < cols ? w.n - first : cols, words = words_of(w.k), half = channels * w.k / 2;
-    if (w.pos)
-        return (struct dot_ahead){{w.pos + first * words, w.neg + first * words}, channels * words * sizeof *w.pos};
-    return (struct dot_ahead){{w.w + first * w.k, w.w + first * w.k + half}, half};
-}
-
-/* The share of `rows` of m rows, from `row` on. */
-static struct dot_ahead ahead_share(struct dot_ahead all, size_t row, size_t rows, size_t m)
-{
-    const size_t begin = all.bytes * row / m;
-    return (struct dot_ahead){{(const uint8_t *)all.from[0] + begin, (const uint8_t *)all.from[1] + begin},
-                              all.bytes * (row + rows) / m - begin};
+    const size_t channels = w.n - first < cols ? w.n - first : cols, words = words_of(w.k);
+    const size_t bytes = w.pos ? channels * words * sizeof *w.pos : channels * w.k / 2;
+    const char *from = w.pos ? (const char *)(w.pos + first * words) : (const char *)(w.w + first * w.k);
+    return (struct dot_ahead){{from, w.pos ? (const char *)(w.neg + first * words) : from + bytes}, (bytes + m - 1) / m};
 }
 
 static void linear_dot(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
@@ -103,14 +95,15 @@ static void linear_dot(struct run *run, struct scratch *scratch, const struct re
                            run->dot->row_sum(stride, scratch->codes.q + i * stride);
     for (size_t first = 0; first < layer->n; first += run->dot->cols) {
         const size_t cols = layer->n - first < run->dot->cols ? layer->n - first : run->dot->cols;
-        const struct dot_ahead ahead = first + cols < layer->n ? weights_ahead(layer, first + cols, run->dot->cols)
-                                                               : weights_ahead(after, 0, run->dot->cols);
+        const struct dot_ahead ahead = first + cols < layer->n ? weights_ahead(layer, first + cols, run->dot->cols, m)
+                                                               : weights_ahead(after, 0, run->dot->cols, m);
         run->dot->decode(&weights, first, cols, scratch->panel);
         size_t rows;
         for (size_t row = 0; row < m; row += rows) {
-            rows = even_share(m - row, BLOCK_ROWS);
+            rows = block_rows(m - row);
             const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * stride, stride, scratch->init + row,
-                                        scratch->panel, scratch->acc, cols, ahead_share(ahead, row, rows, m)};
+                                        scratch->panel, scratch->acc, cols,
+                                        {{ahead.from[0] + row * ahead.bytes, ahead.from[1] + row * ahead.bytes}, ahead.bytes}};
             (weights.pos ? run->dot->ternary : run->dot->int8)(&job);
             finish(run, scratch, layer, row, rows, first, cols, target);
         }
