@@ -95,8 +95,8 @@ INLINE struct top top_of_rows(size_t k, const float *const *x)
     return top;
 }
 
-/* Scales of gelu(x); returns whether all are found by the largest x. Values whose gelu is the largest are within 2^-18 of
-   it: gelu grows by no smaller a share than its argument, and N9's is off by less than 2^-21. */
+/* Scales of gelu(x); returns whether all are found by the largest x. Values whose gelu is the largest are within 2^-18
+   of it: gelu grows by no smaller a share than its argument, and N9's is off by less than 2^-21. */
 INLINE int gelu_scales(size_t k, int bits, const float *const *x, float *s)
 {
     const struct top top = top_of_rows(k, x);
@@ -112,8 +112,8 @@ INLINE int gelu_scales(size_t k, int bits, const float *const *x, float *s)
 /* Codes q of gelu(x) / s, from column j on to the first that is not certain, or the last whole vector; returns where.
    A quotient is off by GELU_ERROR |x| / s, and by five roundings, less than 2^-24 |x| / s each: nine tenths of what is
    allowed for. Apart, so that its constants stay in registers. */
-TARGET __attribute__((noinline)) static size_t gelu_codes_near(size_t j, size_t k, const float *s, const float *const *x,
-                                                               int8_t *const *q)
+TARGET __attribute__((noinline)) static size_t gelu_codes_near(size_t j, size_t k, const float *s,
+                                                               const float *const *x, int8_t *const *q)
 {
     wide half;
     EACH(half.v[i] = f_set(0.5f / s[i]));

@@ -24,7 +24,8 @@ static void product(const struct dot_kernels *kernels, const struct dot_weights 
         init[i] = -(weights->pos ? TERNARY_OFFSET : INT8_OFFSET) * kernels->row_sum(stride, x + i * stride);
     for (size_t first = 0; first < weights->n; first += kernels->cols) {
         const size_t cols = weights->n - first < kernels->cols ? weights->n - first : kernels->cols;
-        const struct dot_job job = {m, weights->k, cols, x, stride, init, panel, out + first, weights->n, {{"", ""}, 0}};
+        const struct dot_job job = {m,   weights->k,  cols,       x,             stride, init,
+                                    panel, out + first, weights->n, {{"", ""}, 0}};
         (by_inputs ? kernels->decode_inputs : kernels->decode)(weights, first, cols, panel);
         (weights->pos ? kernels->ternary : kernels->int8)(&job);
     }

@@ -95,7 +95,8 @@ TARGET static void decode_inputs(const struct dot_weights *weights, size_t first
 {
     for (size_t j = 0; j < weights->k; j += INPUTS) {
         for (size_t start = 0; start < WIDTH; start += LANES, panel += BYTES) {
-            const size_t rest = start < cols ? cols - start : 0, n = rest < LANES ? rest : LANES, at = first + (rest ? start : 0);
+            const size_t rest = start < cols ? cols - start : 0, n = rest < LANES ? rest : LANES;
+            const size_t at = first + (rest ? start : 0);
             const __m256i low = _mm256_or_si256(load_input(weights, j, at, n),
                                                 _mm256_slli_epi32(load_input(weights, j + 1, at, n), 8));
             const __m256i high = _mm256_or_si256(load_input(weights, j + 2, at, n),

@@ -47,14 +47,10 @@ static void each_chunk(struct run *run, struct scratch *scratch, size_t tokens, 
     each(run, scratch, chunks_of(tokens, pool_threads(run->pool)).count, function, what);
 }
 
-static void layernorm(struct run *run, const struct refvit_norm *norm, size_t rows, size_t width, const float *x, float *y)
+static void layernorm(struct run *run, const struct refvit_norm *norm, size_t rows, size_t width, const float *x,
+                      float *y)
 {
     note_status(run, run->rows->layernorm(rows, width, x, norm->weight, norm->bias, run->model->eps, y));
-}
-
-static size_t step_rows(size_t rows)
-{
-    return rows < STEP_ROWS ? rows : STEP_ROWS;
 }
 
 /* Codes of norm(x) [m][width], the input of a layer. */
@@ -62,7 +58,7 @@ static void quantize_normed(struct run *run, struct scratch *scratch, const stru
                             const struct refvit_linear *layer, size_t m, const float *x)
 {
     for (size_t i = 0; i < m; i += STEP_ROWS) {
-        const size_t rows = step_rows(m - i);
+        const size_t rows = m - i < STEP_ROWS ? m - i : STEP_ROWS;
         layernorm(run, norm, rows, layer->k, x + i * layer->k, scratch->room);
         quantize_rows(run, layer, rows, scratch->room, &scratch->codes, i);
     }
@@ -131,8 +127,8 @@ static void merge_unit(struct run *run, struct scratch *scratch, size_t unit, co
         layernorm(run, stage->merge_norm, 1, 4 * before->width, scratch->row, scratch->row);
         quantize_rows(run, stage->merge, 1, scratch->row, &scratch->codes, i);
     }
-    linear(run, scratch, stage->merge, m, (struct target){run->other + start * stage->width, stage->width, 0, NULL, NULL},
-           &stage->blocks->qkv);
+    linear(run, scratch, stage->merge, m,
+           (struct target){run->other + start * stage->width, stage->width, 0, NULL, NULL}, &stage->blocks->qkv);
 }
 
 /* m rows of qkv from row `start` on, of scratch->codes, and the largest |q|, |k|, |v| of each head among them. */
@@ -141,7 +137,8 @@ static void qkv_rows(struct run *run, struct scratch *scratch, const struct refv
 {
     const size_t n = 3 * stage->width;
     memset(scratch->columns, 0, n * sizeof *scratch->columns);
-    linear(run, scratch, &block->qkv, m, (struct target){run->qkv + start * n, n, 0, NULL, scratch->columns}, &block->proj);
+    linear(run, scratch, &block->qkv, m, (struct target){run->qkv + start * n, n, 0, NULL, scratch->columns},
+           &block->proj);
     heads_amax(run, stage, scratch->columns, amax);
 }
 
@@ -259,7 +256,8 @@ static void head_unit(struct run *run, struct scratch *scratch, size_t unit, con
         else
             layernorm(run, &model->norm, 1, last->width, run->x + i * last->width, scratch->row);
         quantize_rows(run, &model->heads[i], 1, scratch->row, &scratch->codes, 0);
-        linear(run, scratch, &model->heads[i], 1, (struct target){run->logits, model->classes, i > 0, NULL, NULL}, NULL);
+        linear(run, scratch, &model->heads[i], 1, (struct target){run->logits, model->classes, i > 0, NULL, NULL},
+               NULL);
     }
     for (size_t j = 0; model->head_count > 1 && j < model->classes; j++)
         run->logits[j] *= 0.5f;

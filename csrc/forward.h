@@ -92,8 +92,8 @@ void quantize_rows(struct run *run, const struct refvit_linear *layer, size_t ro
 /* The same of gelu(x) [m][k], all rows of scratch->codes; x may be overwritten. */
 void quantize_gelu(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, float *x);
 
-/* The layer's output for the m rows of scratch->codes (N6, N7, N8). The weights of the layer after it, or NULL, begin to
-   come into the cache. */
+/* The layer's output for the m rows of scratch->codes (N6, N7, N8). The weights of the layer after it, or NULL, begin
+   to come into the cache. */
 void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target,
             const struct refvit_linear *after);
 

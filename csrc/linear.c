@@ -16,7 +16,8 @@ void quantize_rows(struct run *run, const struct refvit_linear *layer, size_t ro
     }
     int status = REFVIT_OK;
     if (layer->s == 0.0f)
-        status = minmax ? run->rows->minmax_scale(rows, k, bits, x, s, zp) : run->rows->symmetric_scale(rows, k, bits, x, s);
+        status = minmax ? run->rows->minmax_scale(rows, k, bits, x, s, zp)
+                        : run->rows->symmetric_scale(rows, k, bits, x, s);
     for (size_t i = 0; i < rows; i++) {
         int8_t *q = codes->q + (row + i) * padded(k);
         status |= run->rows->quantize_rows(1, k, minmax ? -high - 1 : -high, high, x + i * k, s + i, zp + i, q);
@@ -48,7 +49,8 @@ static void finish(struct run *run, struct scratch *scratch, const struct refvit
     const struct finish_job job = {
         rows, cols, scratch->acc, codes->s + row, codes->zp + row, run->model->minmax ? layer->code_sums + first : NULL,
         layer->alpha + first, layer->bias ? layer->bias + first : NULL, target->add,
-        target->gamma ? target->gamma + first : NULL, target->amax ? target->amax + first : NULL, target->y + row * target->stride + first, target->stride};
+        target->gamma ? target->gamma + first : NULL, target->amax ? target->amax + first : NULL,
+        target->y + row * target->stride + first, target->stride};
     run->steps->finish(&job);
 }
 
@@ -82,7 +84,8 @@ static struct dot_ahead weights_ahead(const struct refvit_linear *layer, size_t 
     const size_t channels = w.n - first < cols ? w.n - first : cols, words = words_of(w.k);
     const size_t bytes = w.pos ? channels * words * sizeof *w.pos : channels * w.k / 2;
     const char *from = w.pos ? (const char *)(w.pos + first * words) : (const char *)(w.w + first * w.k);
-    return (struct dot_ahead){{from, w.pos ? (const char *)(w.neg + first * words) : from + bytes}, (bytes + m - 1) / m};
+    const char *other = w.pos ? (const char *)(w.neg + first * words) : from + bytes;
+    return (struct dot_ahead){{from, other}, (bytes + m - 1) / m};
 }
 
 static void linear_dot(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
@@ -101,9 +104,10 @@ static void linear_dot(struct run *run, struct scratch *scratch, const struct re
         size_t rows;
         for (size_t row = 0; row < m; row += rows) {
             rows = block_rows(m - row);
-            const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * stride, stride, scratch->init + row,
-                                        scratch->panel, scratch->acc, cols,
-                                        {{ahead.from[0] + row * ahead.bytes, ahead.from[1] + row * ahead.bytes}, ahead.bytes}};
+            const size_t fetched = row * ahead.bytes;
+            const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * stride, stride,
+                                        scratch->init + row, scratch->panel, scratch->acc, cols,
+                                        {{ahead.from[0] + fetched, ahead.from[1] + fetched}, ahead.bytes}};
             (weights.pos ? run->dot->ternary : run->dot->int8)(&job);
             finish(run, scratch, layer, row, rows, first, cols, target);
         }

@@ -1,5 +1,5 @@
-/* e^r for |r| <= ln 2 / 2: coefficients of r^0 .. r^5. erf(|x| / sqrt 2): of t^0 .. t^4, each for i = 0..15, where
-   t = GELU_STEPS |x| - i, |t| <= 1/2; 1 from GELU_FLAT on. Made by tools/make_near_tables.py. */
+/* e^r for |r| <= ln 2 / 2: coefficients of r^0 .. r^5. erf(|x| / sqrt 2): of t^0 .. t^4, each for i = 0..15,
+   where t = GELU_STEPS |x| - i, |t| <= 1/2; 1 from GELU_FLAT on. Made by tools/make_near_tables.py. */
 #ifndef REFVIT_NEAR_TABLES_H
 #define REFVIT_NEAR_TABLES_H
 

@@ -33,7 +33,8 @@ static void scores(size_t count, const int32_t *acc, float s_q, float s_k, float
     }
 }
 
-static int gelu_codes(size_t rows, size_t k, int bits, const float *x, float *room, int8_t *q, size_t q_stride, float *s)
+static int gelu_codes(size_t rows, size_t k, int bits, const float *x, float *room, int8_t *q, size_t q_stride,
+                      float *s)
 {
     const int high = (1 << (bits - 1)) - 1;
     const int32_t zp = 0;

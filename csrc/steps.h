@@ -45,7 +45,8 @@ struct step_kernels {
     float (*amax)(size_t count, const float *x); /* largest |x| of the finite ones, 0 without any (N5) */
     /* Scale and symmetric codes of `bits` bits of gelu(x) [k] (N9, N4); codes of softmax(x) [k], in 127ths (N10).
        room: STEP_ROWS k floats. Each returns REFVIT_OK or REFVIT_NAN. */
-    int (*gelu_codes)(size_t rows, size_t k, int bits, const float *x, float *room, int8_t *q, size_t q_stride, float *s);
+    int (*gelu_codes)(size_t rows, size_t k, int bits, const float *x, float *room, int8_t *q, size_t q_stride,
+                      float *s);
     int (*token_codes)(const struct token_job *job);
     int (*softmax_codes)(size_t rows, size_t k, const float *x, float *room, int8_t *q, size_t q_stride);
 };

@@ -130,7 +130,8 @@ def _dot_room(rows, k):
 def int8_matmul(x, w, backend=None, by_inputs=False):
     """Dot products along K, exactly (N7).  int8 [..., M, K], int8 [..., N, K] -> int32 [..., M, N]
 
-    by_inputs: w is [..., K, N]. Leading axes are equal. K is below 2^17: there a product of nothing but -128 would be 2^31.
+    by_inputs: w is [..., K, N]. Leading axes are equal. K is below 2^17: there a product of nothing but -128 would be
+    2^31.
     """
     level, where = level_of(backend), "int8_matmul"
     x, rows = gate.batches(where, x, _transposed(w) if by_inputs else w, np.int8)
