@@ -12,12 +12,13 @@
 
 #define CHUNK_ROWS 200 /* of tokens, at most: a panel is decoded once for all of them */
 #define BLOCK_ROWS 24  /* rows whose accumulators stay in the first cache */
+#define TILE_ROWS 6
 
-/* Rows as codes, with what the product needs of each (N4, N6). */
+/* Rows as codes, with what the end of the product needs of each (N4, N6). */
 struct codes {
     int8_t *q; /* [m][k padded], zeros beyond k */
     float *s;
-    int32_t *zp, *sums;
+    int32_t *zp;
 };
 
 /* The buffers of one thread. */
@@ -27,12 +28,15 @@ struct scratch {
     uint64_t *planes; /* of the codes, for popcount products */
     int32_t *acc;  /* [BLOCK_ROWS][columns], or [m][PANEL_COLS] */
     int32_t *init; /* [m] */
-    float *row, *room; /* one row, of any width, and as much again */
+    float *row;    /* one, of any width */
+    float *room;   /* STEP_ROWS of them */
     float *hidden; /* [m][hidden] */
+    float *columns; /* [3 C], largest |q|, |k|, |v| */
     /* attention */
     int8_t *query, *prob; /* [BLOCK_ROWS][D], [BLOCK_ROWS][T], rows padded */
-    int8_t *key, *value; /* [T][D], [D][T], rows padded */
+    int8_t *key; /* [T][D], or values */
     uint8_t *key_panels, *value_panels;
+    float *scores; /* [BLOCK_ROWS][T] */
     float *filled; /* [D]: one scale for every column */
 };
 
@@ -56,6 +60,13 @@ struct run {
     int status; /* touched atomically */
 };
 
+/* The next block of `count` rows: nearly equal ones, but in whole TILE_ROWS, which tiles of all products divide. */
+static inline size_t block_rows(size_t count)
+{
+    const size_t rows = (even_share(count, BLOCK_ROWS) + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+    return rows < count ? rows : count;
+}
+
 /* The chunks that `tokens` are cut into. */
 struct chunks {
     size_t count, rows;
@@ -71,24 +82,27 @@ struct target {
     size_t stride;
     int add;
     const float *gamma;
+    float *amax; /* [n], raised to the largest |y| of each column unless that is NULL */
 };
 
-/* Codes of one row of a layer's input, as row `row` of the m rows of codes (N4, N5, N6). */
-void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row);
+/* Codes of `rows` rows x of a layer's input, side by side, as those from row `row` on of the codes (N4, N5, N6). */
+void quantize_rows(struct run *run, const struct refvit_linear *layer, size_t rows, const float *x, struct codes *codes,
+                   size_t row);
 
-/* The same of gelu(x), into scratch->codes; x may be overwritten. */
-void quantize_gelu_row(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, float *x, size_t row);
+/* The same of gelu(x) [m][k], all rows of scratch->codes; x may be overwritten. */
+void quantize_gelu(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, float *x);
 
-/* The layer's output for the m rows of scratch->codes (N6, N7, N8). */
-void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
-            struct target target);
+/* The layer's output for the m rows of scratch->codes (N6, N7, N8). The weights of the layer after it, or NULL, begin
+   to come into the cache. */
+void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target,
+            const struct refvit_linear *after);
 
 /* Attention of `part` of `parts` of a window's rows for one head (N10). */
 void attend(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,
             const struct refvit_block *block, size_t window, size_t head, size_t part, size_t parts);
 
-/* Largest |q|, |k|, |v| of each head among some rows of qkv -> amax [3 H]. */
-void heads_amax(const struct run *run, const struct refvit_stage *stage, size_t rows, const float *qkv, float *amax);
+/* Largest |q|, |k|, |v| of each column [3 C] -> of each head, amax [3 H]. */
+void heads_amax(const struct run *run, const struct refvit_stage *stage, const float *columns, float *amax);
 
 /* Carve the buffers out of `base`, or only count where that is NULL.  -> bytes */
 size_t lay_out(struct run *run, const struct refvit_model *model, size_t threads, uint8_t *base);

@@ -75,9 +75,10 @@ int refvit_ternary_dot(int backend, size_t m, size_t n, size_t k, const int8_t *
                        int32_t *init, uint8_t *panel, int32_t *out);
 
 /* out [batch][m][n] = x [batch][m][k] times w [batch][n][k], exactly (N7); k below 2^17, for 2^17 * 2^14 = 2^31.
+   by_inputs: w is [batch][k][n].
    x, init and panel as above. */
 int refvit_int8_dot(int backend, size_t batch, size_t m, size_t n, size_t k, const int8_t *x, const int8_t *w,
-                    int32_t *init, uint8_t *panel, int32_t *out);
+                    int by_inputs, int32_t *init, uint8_t *panel, int32_t *out);
 
 /* Which family of products refvit_forward takes for m rows of `bits` bits, as measured: 0 popcount, 1 dot products. */
 int refvit_family(int backend, size_t m, size_t bits);
@@ -107,7 +108,7 @@ int refvit_exp(int backend, size_t count, const float *x, float *y);
 int refvit_erf(int backend, size_t count, const float *x, float *y);
 
 /* Scales s [rows] and symmetric codes q [rows][k] of gelu(x), `bits` 2..8 (N4, N9); codes of the probabilities
-   softmax(x) in 127ths (N10). room: k floats. */
+   softmax(x) in 127ths (N10). room: 4 k floats. */
 int refvit_gelu_codes(int backend, size_t rows, size_t k, int bits, const float *x, float *room, int8_t *q, float *s);
 int refvit_softmax_codes(int backend, size_t rows, size_t k, const float *x, float *room, int8_t *q);
 

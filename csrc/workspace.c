@@ -49,7 +49,6 @@ static struct codes take_codes(uint8_t *base, size_t *used, size_t rows, size_t 
     codes.q = take(base, used, rows * padded(k));
     codes.s = take(base, used, rows * sizeof *codes.s);
     codes.zp = take(base, used, rows * sizeof *codes.zp);
-    codes.sums = take(base, used, rows * sizeof *codes.sums);
     return codes;
 }
 
@@ -64,14 +63,15 @@ static struct scratch take_scratch(uint8_t *base, size_t *used, const struct ext
     s.acc = take(base, used, (BLOCK_ROWS * e->columns + rows * PANEL_COLS) * sizeof *s.acc);
     s.init = take(base, used, rows * sizeof *s.init);
     s.row = take(base, used, widest_row * sizeof *s.row);
-    s.room = take(base, used, widest_row * sizeof *s.room);
+    s.room = take(base, used, STEP_ROWS * widest_row * sizeof *s.room);
     s.hidden = take(base, used, e->hidden * sizeof *s.hidden);
+    s.columns = take(base, used, 3 * e->width * sizeof *s.columns);
     s.query = take(base, used, BLOCK_ROWS * padded(e->head));
     s.prob = take(base, used, BLOCK_ROWS * padded(e->window));
     s.key = take(base, used, e->window * e->head);
-    s.value = take(base, used, e->head * padded(e->window));
     s.key_panels = take(base, used, panels * padded(e->head));
     s.value_panels = take(base, used, panels * padded(e->window));
+    s.scores = take(base, used, BLOCK_ROWS * e->window * sizeof *s.scores);
     s.filled = take(base, used, e->head * sizeof *s.filled);
     return s;
 }

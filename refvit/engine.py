@@ -169,7 +169,7 @@ class IntegerPass:
         scores = ((acc.astype(np.float32) * s_q) * s_k) * score_scale(q)
         p = self.probabilities(name, scores, bias, mask)
         q_p = self.note(f"{name}.q_prob", np.rint(p / PROB_SCALE).astype(np.int8))
-        acc = kernels.int8_matmul(q_p, np.ascontiguousarray(v.swapaxes(-1, -2)), self.backend)
+        acc = kernels.int8_matmul(q_p, v, self.backend, by_inputs=True)
         return (acc.astype(np.float32) * PROB_SCALE) * s_v
 
     def float_attention(self, name, q, k, v, bias, mask):
