@@ -1,20 +1,20 @@
 """A fake-quant pass that is given, for every operation, what the integer engine had there, and is judged by its result.
 
-Both compute the same real numbers from codes, scales and float parameters, in two orders of float32 roundings: the engine
-sums integers and scales the sum, fake quantization sums products of scaled codes. For each operation tests/bounded.py
-gives the exact result X and a bound e of what float32 roundings can do to it:
+Both compute the same real numbers from codes, scales and float parameters, in two orders of float32 roundings: the
+engine sums integers and scales the sum, fake quantization sums products of scaled codes. For each operation
+refvit/conformance/bounded.py gives the exact result X and a bound e of what float32 roundings can do to it:
 
     |fake - X| <= e   and   |engine - X| <= e
 
 In a product, fake quantization rounds each factor code * scale, so a term a b is off by 2 u |a b|, and their sum by
-gamma_K sum|a b| more (u = 2^-24). The engine's sum is exact; it is rounded to float32, times s, times alpha (scores: s_q,
-s_k, 1/sqrt(D), itself rounded), so three (five) u of |X| <= sum|a b|: within the same bound, and for a linear layer within
-a narrower one of its own, which is judged besides.
+gamma_K sum|a b| more (u = 2^-24). The engine's sum is exact; it is rounded to float32, times s, times alpha (scores:
+s_q, s_k, 1/sqrt(D), itself rounded), so three (five) u of |X| <= sum|a b|: within the same bound, and for a linear
+layer within a narrower one of its own, which is judged besides.
 
-What a result is quantized to is judged next. With E the largest e of a row, the row's largest |x| is known up to E, and
-the scale s up to E / qmax and a rounding. So v = X / s has a bound e_v, and the codes of both sides are roundings of two
-numbers within e_v of v: they may differ only where a tie is within e_v of v. A zero point is judged as a code is; codes
-then have the engine's zero point. From the same input both sides must have the same bits of codes and scales.
+What a result is quantized to is judged next. With E the largest e of a row, the row's largest |x| is known up to E,
+and the scale s up to E / qmax and a rounding. So v = X / s has a bound e_v, and the codes of both sides are roundings
+of two numbers within e_v of v: they may differ only where a tie is within e_v of v. A zero point is judged as a code is;
+codes then have the engine's zero point. From the same input both sides must have the same bits of codes and scales.
 """
 
 from collections import Counter
@@ -37,12 +37,13 @@ NARROW = 1e-3  # a bound above this part of the largest value would not see a co
 
 
 def agree(model, engine, x):
-    """Judge the fake-quant forward of ``model`` by the engine's.  x float32 [B, 3, H, W] -> Counter of what was compared"""
+    """Judge the fake-quant forward of ``model`` by the engine's.  x float32 [B, 3, H, W] -> Counter of what was seen"""
     traced = {}
     logits = engine.forward(x, trace=traced)
     run = Forced(model, engine, traced)
     assert (FORWARD[model.config.family](run, x)[0] == logits).all(), "logits"
-    untouched = {path for path in traced if path.rpartition(".")[2] in ("out", "score", "prob", "context", "act")} - run.seen
+    rounds = ("out", "score", "prob", "context", "act")
+    untouched = {path for path in traced if path.rpartition(".")[2] in rounds} - run.seen
     assert not untouched, f"never compared: {sorted(untouched)}"
     return run.counts
 
@@ -108,7 +109,7 @@ class Forced(Pass):
 
         for part, f, x, e in zip("qkv", fakes, split_heads(exact, self.heads), engines):
             same = self.traced[f"{name}.{part}.q_in"].astype(np.float32) * spread(self.traced[f"{name}.{part}.s_in"])
-            assert (passes.quantize_heads(e)[0] == same).all(), f"{name}.{part}: other codes or scales of the same input"
+            assert (passes.quantize_heads(e)[0] == same).all(), f"{name}.{part}: other codes of the same input"
             self.judge_quantizer(f"{name}.{part}", (to_rows(f), x.moved(to_rows), to_rows(e)), 8, "symmetric")
 
     def judge_probabilities(self, name, fake, exact, engine):
@@ -212,7 +213,7 @@ def scales_of(rows, bits, quantizer):
 
 
 def exact_scale(x, bits, quantizer):
-    """Scale, and zero point before it is rounded, of rows known up to x.err: their largest moves no further than that."""
+    """Scale, and zero point before it is rounded, of rows known up to x.err: their largest moves no further."""
     reach = x.err.max(axis=1)
     if quantizer == "symmetric":
         return Bounded(np.abs(x.value).max(axis=1), reach) / Bounded(qmax(bits)), None

@@ -18,11 +18,12 @@ from tests.test_model import NARROW
 DATA = Path(os.environ.get("REFVIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
 WEIGHTS, PICTURES = DATA / "deit_tiny_patch16_224.safetensors", DATA / "imagenet-samples" / "val"
 
-ACTIVATIONS = list(itertools.product((8, 4, 2), ("symmetric", "minmax"), ("token", "image", "static"), ("int8", "float")))
+QUANTIZERS, SCALES, ATTENTIONS = ("symmetric", "minmax"), ("token", "image", "static"), ("int8", "float")
+ACTIVATIONS = list(itertools.product((8, 4, 2), QUANTIZERS, SCALES, ATTENTIONS))
 WEIGHT_SETTINGS = [
     {"weight_bits": 2},
     {"weight_bits": 8},
-    {"weight_bits": 2, "granularity": "layer", "threshold": 0.5, "scale": "absolute_mean", "patch_bits": 2, "head_bits": 2},
+    {"granularity": "layer", "threshold": 0.5, "scale": "absolute_mean", "patch_bits": 2, "head_bits": 2},
 ]
 
 

@@ -12,8 +12,8 @@ A model's file holds
     f64/PATH     every intermediate tensor, float64, under the name in refvit's trace, and the logits, PATH "logits";
                  what is inside a block of the first picture only
     dy           float32 upstream gradient            grad/NAME    float64 gradients, of the pictures too (NAME "x")
-and the metadata entry "golden", a JSON object: "config", and how far PyTorch's float32 deviates from its float64, name ->
-the tensor's largest deviation: "dev32" of the intermediate tensors, "grad_dev32" of the gradients.
+and the metadata entry "golden", a JSON object: "config", and how far PyTorch's float32 deviates from its float64, name
+-> the tensor's largest deviation: "dev32" of the intermediate tensors, "grad_dev32" of the gradients.
 """
 
 import dataclasses
@@ -96,7 +96,7 @@ def deviations(a, b):
 
 
 def run(config, params, x, dy, dtype):
-    """Intermediate tensors and logits; gradients of the parameters and of the pictures ("x").  -> two dicts of arrays"""
+    """Intermediate tensors and logits; gradients of parameters and of the pictures ("x").  -> two dicts of arrays"""
     leaves = {name: torch.tensor(value, dtype=dtype, requires_grad=True) for name, value in (*params.items(), ("x", x))}
     trace = {}
     trace["logits"] = torch_models.forward(config, leaves, leaves["x"], trace)
