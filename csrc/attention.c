@@ -32,13 +32,6 @@ static float head_scale(const struct run *run, const struct refvit_stage *stage,
     return scale_from_amax(amax, 8);
 }
 
-static size_t row_of(const struct refvit_stage *stage, const struct head *head, size_t token)
-{
-    if (!head->rows)
-        return token;
-    return head->rows[token] < 0 ? stage->tokens : (size_t)head->rows[token];
-}
-
 /* Codes of `count` tokens from `start` on, of q, k or v. */
 static void quantize(struct run *run, const struct refvit_stage *stage, const struct head *head, size_t start,
                      size_t count, const float *x, float s, int8_t *q, size_t q_stride)
@@ -106,10 +99,14 @@ static void attend_rows(struct run *run, struct scratch *scratch, const struct r
     for (size_t j = 0; j < d; j++)
         scratch->filled[j] = head->s_v;
     for (size_t i = 0; i < rows; i++) {
-        const size_t row = row_of(stage, head, start + i);
-        if (row < stage->tokens)
+        const size_t row = row_of(stage, head->rows, start + i);
+        if (row < stage->tokens) {
             note_status(run, run->rows->rescale(1, d, scratch->acc + i * d, &s, scratch->filled, NULL,
                                                 run->context + row * stage->width + number * d));
+        } else if (run->model->per_image) { /* padding counts in the scale, that is all (N6) */
+            note_status(run, run->rows->rescale(1, d, scratch->acc + i * d, &s, scratch->filled, NULL, scratch->room));
+            note_range(scratch, d, scratch->room);
+        }
     }
 }
 

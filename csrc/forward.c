@@ -8,47 +8,7 @@
 
 #include "fpenv.h"
 
-typedef void unit_function(struct run *run, struct scratch *scratch, size_t unit, const void *what);
-
-/* A block, and what of the way belongs to it. */
-struct place {
-    const struct refvit_stage *stage;
-    size_t block;
-};
-
-void note_status(struct run *run, int status)
-{
-    if (status)
-        __atomic_store_n(&run->status, status, __ATOMIC_RELAXED);
-}
-
-struct chunks chunks_of(size_t tokens, size_t threads)
-{
-    size_t count = (tokens + CHUNK_ROWS - 1) / CHUNK_ROWS;
-    count = (count + threads - 1) / threads * threads;
-    return (struct chunks){count, (tokens + count - 1) / count};
-}
-
-static size_t rows_in(struct chunks chunks, size_t tokens, size_t chunk)
-{
-    const size_t start = chunk * chunks.rows;
-    return start >= tokens ? 0 : tokens - start < chunks.rows ? tokens - start : chunks.rows;
-}
-
-static void each(struct run *run, struct scratch *scratch, size_t units, unit_function *function, const void *what)
-{
-    for (size_t unit = pool_take(run->pool); unit < units; unit = pool_take(run->pool))
-        function(run, scratch, unit, what);
-    pool_wait(run->pool);
-}
-
-static void each_chunk(struct run *run, struct scratch *scratch, size_t tokens, unit_function *function, const void *what)
-{
-    each(run, scratch, chunks_of(tokens, pool_threads(run->pool)).count, function, what);
-}
-
-static void layernorm(struct run *run, const struct refvit_norm *norm, size_t rows, size_t width, const float *x,
-                      float *y)
+void layernorm(struct run *run, const struct refvit_norm *norm, size_t rows, size_t width, const float *x, float *y)
 {
     note_status(run, run->rows->layernorm(rows, width, x, norm->weight, norm->bias, run->model->eps, y));
 }
@@ -65,7 +25,7 @@ static void quantize_normed(struct run *run, struct scratch *scratch, const stru
 }
 
 /* A patch as a row: channel, row, column, as in a convolution's weight. */
-static void gather_patch(const struct run *run, size_t patch, float *row)
+void gather_patch(const struct run *run, size_t patch, float *row)
 {
     const struct refvit_model *model = run->model;
     const size_t side = model->img_size, p = model->patch_size, channels = model->channels, grid = side / p;
@@ -83,6 +43,20 @@ static void gather_patch(const struct run *run, size_t patch, float *row)
     }
 }
 
+/* What follows the product: prefix tokens, norm, positions. */
+void end_embedding(struct run *run, size_t start, size_t patches)
+{
+    const struct refvit_model *model = run->model;
+    const size_t c = model->embed.n;
+    float *x = run->x + (model->prefix + start) * c;
+    if (start == 0 && model->prefix)
+        memcpy(run->x, model->prefix_rows, model->prefix * c * sizeof *x);
+    if (model->embed_norm)
+        layernorm(run, model->embed_norm, patches, c, x, x);
+    for (size_t i = 0; model->positions && i < patches * c; i++)
+        x[i] += model->positions[start * c + i];
+}
+
 static void embed_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
 {
     const struct refvit_model *model = run->model;
@@ -91,17 +65,12 @@ static void embed_unit(struct run *run, struct scratch *scratch, size_t unit, co
     const size_t m = rows_in(chunks, patches, unit), start = unit * chunks.rows;
     float *x = run->x + (model->prefix + start) * c;
     (void)what;
-    if (unit == 0 && model->prefix)
-        memcpy(run->x, model->prefix_rows, model->prefix * c * sizeof *x);
     for (size_t i = 0; i < m; i++) {
         gather_patch(run, start + i, scratch->row);
         quantize_rows(run, &model->embed, 1, scratch->row, &scratch->codes, i);
     }
     linear(run, scratch, &model->embed, m, (struct target){x, c, 0, NULL, NULL}, &model->stages->blocks->qkv);
-    if (model->embed_norm)
-        layernorm(run, model->embed_norm, m, c, x, x);
-    for (size_t i = 0; model->positions && i < m * c; i++)
-        x[i] += model->positions[start * c + i];
+    end_embedding(run, start, m);
 }
 
 /* Four neighbours, (0, 0), (1, 0), (0, 1), (1, 1) as (row, column), become one row; beyond the map there are zeros. */
@@ -117,14 +86,21 @@ static void gather_neighbours(const struct run *run, size_t side, size_t c, size
     }
 }
 
+/* The input of patch merging: four neighbours of the map before, normalised. */
+void merged_row(struct run *run, const struct refvit_stage *stage, size_t token, float *row)
+{
+    const struct refvit_stage *before = stage - 1;
+    gather_neighbours(run, before->side, before->width, token, row);
+    layernorm(run, stage->merge_norm, 1, 4 * before->width, row, row);
+}
+
 static void merge_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
 {
-    const struct refvit_stage *stage = what, *before = stage - 1;
+    const struct refvit_stage *stage = what;
     const struct chunks chunks = chunks_of(stage->tokens, pool_threads(run->pool));
     const size_t m = rows_in(chunks, stage->tokens, unit), start = unit * chunks.rows;
     for (size_t i = 0; i < m; i++) {
-        gather_neighbours(run, before->side, before->width, start + i, scratch->row);
-        layernorm(run, stage->merge_norm, 1, 4 * before->width, scratch->row, scratch->row);
+        merged_row(run, stage, start + i, scratch->row);
         quantize_rows(run, stage->merge, 1, scratch->row, &scratch->codes, i);
     }
     linear(run, scratch, stage->merge, m,
@@ -132,8 +108,8 @@ static void merge_unit(struct run *run, struct scratch *scratch, size_t unit, co
 }
 
 /* m rows of qkv from row `start` on, of scratch->codes, and the largest |q|, |k|, |v| of each head among them. */
-static void qkv_rows(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,
-                     const struct refvit_block *block, size_t start, size_t m, float *amax)
+void qkv_rows(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct refvit_block *block,
+              size_t start, size_t m, float *amax)
 {
     const size_t n = 3 * stage->width;
     memset(scratch->columns, 0, n * sizeof *scratch->columns);
@@ -143,8 +119,7 @@ static void qkv_rows(struct run *run, struct scratch *scratch, const struct refv
 }
 
 /* The row of padding, where there is any: a token of zeros, after the norm. */
-static void qkv_padding(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,
-                        const struct refvit_block *block)
+void qkv_padding(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct refvit_block *block)
 {
     const size_t c = stage->width, rows = stage->windows * stage->window > stage->tokens;
     memset(scratch->row, 0, c * sizeof *scratch->row);
@@ -203,10 +178,17 @@ static void attention_unit(struct run *run, struct scratch *scratch, size_t unit
     const struct place *place = what;
     const struct refvit_stage *stage = place->stage;
     const size_t parts = attention_parts(run, stage), head = unit / parts % stage->heads;
-    attend(run, scratch, stage, stage->blocks + place->block, unit / parts / stage->heads, head, unit % parts, parts);
+    (run->model->float_attention ? attend_float : attend)(run, scratch, stage, stage->blocks + place->block,
+                                                          unit / parts / stage->heads, head, unit % parts, parts);
 }
 
-static void swap_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
+void attention(struct run *run, struct scratch *scratch, const struct place *place)
+{
+    const struct refvit_stage *stage = place->stage;
+    each(run, scratch, stage->windows * stage->heads * attention_parts(run, stage), attention_unit, place);
+}
+
+void swap_maps(struct run *run, struct scratch *scratch, size_t unit, const void *what)
 {
     float *x = run->x;
     (void)scratch, (void)unit, (void)what;
@@ -218,13 +200,13 @@ static void stage_forward(struct run *run, struct scratch *scratch, const struct
 {
     if (stage->merge) {
         each_chunk(run, scratch, stage->tokens, merge_unit, stage);
-        each(run, scratch, 1, swap_unit, NULL);
+        each(run, scratch, 1, swap_maps, NULL);
     }
     for (size_t i = 0; i <= stage->depth; i++) {
         const struct place place = {stage, i};
         each_chunk(run, scratch, stage->tokens, rows_unit, &place);
         if (i < stage->depth)
-            each(run, scratch, stage->windows * stage->heads * attention_parts(run, stage), attention_unit, &place);
+            attention(run, scratch, &place);
     }
 }
 
@@ -263,16 +245,21 @@ static void head_unit(struct run *run, struct scratch *scratch, size_t unit, con
         run->logits[j] *= 0.5f;
 }
 
+static void rows_forward(struct run *run, struct scratch *scratch)
+{
+    const struct refvit_model *model = run->model;
+    const size_t grid = model->img_size / model->patch_size;
+    each_chunk(run, scratch, grid * grid, embed_unit, NULL);
+    for (size_t i = 0; i < model->stage_count; i++)
+        stage_forward(run, scratch, model->stages + i);
+}
+
 static void image(void *argument, size_t thread)
 {
     struct run *run = argument;
     struct scratch *scratch = run->scratch + thread;
-    const struct refvit_model *model = run->model;
-    const size_t grid = model->img_size / model->patch_size;
     const fp_env saved = fp_enter();
-    each_chunk(run, scratch, grid * grid, embed_unit, NULL);
-    for (size_t i = 0; i < model->stage_count; i++)
-        stage_forward(run, scratch, model->stages + i);
+    (run->model->per_image ? picture_forward : rows_forward)(run, scratch);
     each(run, scratch, 1, head_unit, NULL);
     fp_leave(saved);
 }

@@ -19,6 +19,13 @@ struct codes {
     int8_t *q; /* [m][k padded], zeros beyond k */
     float *s;
     int32_t *zp;
+    float picture_s; /* scale and zero point of every row of the picture, or 0: each row's own */
+    int32_t picture_zp;
+};
+
+/* Of values, the finite ones and zero (N5). */
+struct range {
+    float low, high;
 };
 
 /* The buffers of one thread. */
@@ -38,6 +45,8 @@ struct scratch {
     uint8_t *key_panels, *value_panels;
     float *scores; /* [BLOCK_ROWS][T] */
     float *filled; /* [D]: one scale for every column */
+    float *queries, *keys, *values; /* of attention in float: [BLOCK_ROWS][D], [T][D], [D][T] */
+    struct range range; /* of this thread's part of a layer's input, for a scale of the whole picture */
 };
 
 struct run {
@@ -52,6 +61,7 @@ struct run {
     float *x, *other;        /* [T][C]: the tokens, and room for merged ones */
     float *qkv;              /* [T + 1][3 C], the last for padding */
     float *context;          /* [T][C] */
+    float *hidden;           /* [T][hidden], where scales are of the whole picture */
     float *amax;             /* [chunks + 1][3 H] */
     float *pooled;           /* [16][C] */
     const uint8_t *u8;       /* the picture, one of them */
@@ -74,7 +84,37 @@ struct chunks {
 
 struct chunks chunks_of(size_t tokens, size_t threads);
 
+/* Tokens of a chunk, the last of which may be short or empty. */
+size_t rows_in(struct chunks chunks, size_t tokens, size_t chunk);
+
 void note_status(struct run *run, int status);
+
+/* Units of work are taken by whoever is free; all threads meet at the end. */
+typedef void unit_function(struct run *run, struct scratch *scratch, size_t unit, const void *what);
+void each(struct run *run, struct scratch *scratch, size_t units, unit_function *function, const void *what);
+void each_chunk(struct run *run, struct scratch *scratch, size_t tokens, unit_function *function, const void *what);
+
+/* A block, and what of the way belongs to it. */
+struct place {
+    const struct refvit_stage *stage;
+    size_t block;
+};
+
+/* Parts of the way that both schedules, forward.c's and picture.c's, go. */
+void layernorm(struct run *run, const struct refvit_norm *norm, size_t rows, size_t width, const float *x, float *y);
+void gather_patch(const struct run *run, size_t patch, float *row);
+void end_embedding(struct run *run, size_t start, size_t patches);
+void merged_row(struct run *run, const struct refvit_stage *stage, size_t token, float *row);
+void swap_maps(struct run *run, struct scratch *scratch, size_t unit, const void *what);
+void qkv_rows(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct refvit_block *block,
+              size_t start, size_t m, float *amax);
+void qkv_padding(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct refvit_block *block);
+void attention(struct run *run, struct scratch *scratch, const struct place *place);
+
+/* The way from pixels to the last stage's tokens with one scale for each layer's input in the whole picture (N6). */
+void picture_forward(struct run *run, struct scratch *scratch);
+
+void note_range(struct scratch *scratch, size_t count, const float *x);
 
 /* Where a layer's output goes: y [m][n], rows `stride` apart, or added to y, times gamma unless that is NULL. */
 struct target {
@@ -100,6 +140,16 @@ void linear(struct run *run, struct scratch *scratch, const struct refvit_linear
 /* Attention of `part` of `parts` of a window's rows for one head (N10). */
 void attend(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,
             const struct refvit_block *block, size_t window, size_t head, size_t part, size_t parts);
+
+/* The same in float. */
+void attend_float(struct run *run, struct scratch *scratch, const struct refvit_stage *stage,
+                  const struct refvit_block *block, size_t window, size_t head, size_t part, size_t parts);
+
+/* The row of qkv that holds token `token` of a window; that of padding is the last. */
+static inline size_t row_of(const struct refvit_stage *stage, const int32_t *rows, size_t token)
+{
+    return !rows ? token : rows[token] < 0 ? stage->tokens : (size_t)rows[token];
+}
 
 /* Largest |q|, |k|, |v| of each column [3 C] -> of each head, amax [3 H]. */
 void heads_amax(const struct run *run, const struct refvit_stage *stage, const float *columns, float *amax);

@@ -11,11 +11,11 @@ void quantize_rows(struct run *run, const struct refvit_linear *layer, size_t ro
     float *s = codes->s + row;
     int32_t *zp = codes->zp + row;
     for (size_t i = 0; i < rows; i++) {
-        s[i] = layer->s;
-        zp[i] = layer->zp;
+        s[i] = layer->s != 0.0f ? layer->s : codes->picture_s;
+        zp[i] = layer->s != 0.0f ? layer->zp : codes->picture_zp;
     }
     int status = REFVIT_OK;
-    if (layer->s == 0.0f)
+    if (layer->s == 0.0f && codes->picture_s == 0.0f)
         status = minmax ? run->rows->minmax_scale(rows, k, bits, x, s, zp)
                         : run->rows->symmetric_scale(rows, k, bits, x, s);
     for (size_t i = 0; i < rows; i++) {

@@ -195,6 +195,8 @@ struct refvit_stage {
 struct refvit_model {
     size_t img_size, patch_size, channels, classes;
     int minmax; /* quantizer of activations: 0 symmetric, 1 min-max (N4) */
+    int per_image;       /* scales that are not static: 0 one for each row, 1 one for each picture (N6) */
+    int float_attention; /* 0 in 8 bits, 1 in float (N10) */
     float eps;
     const float *pixels;             /* [channels][256]: normalised values of 8-bit pixels (N12) */
     struct refvit_linear embed;
