@@ -28,7 +28,7 @@ class CModel:
         return info
 
     def run(self, pictures, threads=1, backend=None):
-        """Logits of uint8 [B, S, S, 3] or float32 [B, C, S, S].  -> float32 [B, classes]"""
+        """Logits of uint8 [B, S, S, 3] or float32 [B, C, S, S].  -> float32 [B, classes], None where a NaN was met"""
         if backend is not None:
             assert lib.refvit_use_backend(self.handle, backend) == lib.REFVIT_OK
         pool = ffi.gc(lib.refvit_pool_new(threads), lib.refvit_pool_free)
@@ -39,6 +39,8 @@ class CModel:
         run, kind = (lib.refvit_run_pixels, "uint8_t[]") if pictures.dtype == np.uint8 else (lib.refvit_run, "float[]")
         status = run(self.handle, pool, len(pictures), ffi.from_buffer(kind, pictures), ffi.from_buffer("float[]", logits),
                      ffi.from_buffer(room[start : start + size]), size)  # fmt: skip
+        if status == lib.REFVIT_NAN:
+            return None
         assert status == lib.REFVIT_OK, ffi.string(lib.refvit_status_text(status))
         return logits
 
