@@ -173,7 +173,7 @@ static int by_place(const void *a, const void *b)
 static int covers(struct header *header)
 {
     uint64_t position = 0;
-    qsort(header->tensors, header->tensor_count, sizeof *header->tensors, by_place);
+    sort_items(header->tensors, header->tensor_count, sizeof *header->tensors, by_place);
     for (size_t i = 0; i < header->tensor_count; i++) {
         if (header->tensors[i].begin != position)
             return 0;
@@ -210,8 +210,8 @@ int read_header(const uint8_t *bytes, struct header *header, char *message)
         return status;
     if (!covers(header))
         return complain(message, REFVIT_BAD_FILE, "cut off, or a hole, an overlap or bytes after the last tensor");
-    qsort(header->tensors, header->tensor_count, sizeof *header->tensors, canonically);
-    qsort(header->entries, header->entry_count, sizeof *header->entries, by_key);
+    sort_items(header->tensors, header->tensor_count, sizeof *header->tensors, canonically);
+    sort_items(header->entries, header->entry_count, sizeof *header->entries, by_key);
     for (size_t i = 1; i < header->entry_count; i++)
         if (!by_key(header->entries + i - 1, header->entries + i))
             return complain(message, REFVIT_BAD_FILE, "metadata: a key twice");

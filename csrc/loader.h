@@ -21,6 +21,10 @@ struct arena {
 /* Room for a x b pieces of so many bytes, aligned to REFVIT_ALIGN. */
 void *arena_take(struct arena *arena, size_t a, size_t b, size_t bytes);
 
+/* Sort items of so many bytes, ascending; compare as for qsort. */
+typedef int compare_function(const void *a, const void *b);
+void sort_items(void *items, size_t count, size_t size, compare_function *compare);
+
 enum dtype { BOOL, U8, I8, U16, I16, F16, BF16, U32, I32, F32, U64, I64, F64, DTYPES };
 
 #define DIMENSIONS 4 /* more than any tensor of a model has */

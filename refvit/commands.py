@@ -186,8 +186,8 @@ def info(args):
 def preprocess(args):
     """Pictures -> integer pixels, and the normalised input."""
     suffix = os.path.splitext(args.out.lower())[1]
-    if suffix not in (".png", ".npy", ".safetensors"):
-        raise UsageError("preprocess", "--out", "a name that ends in .png, .npy or .safetensors", args.out)
+    if suffix not in (".png", ".ppm", ".npy", ".safetensors"):
+        raise UsageError("preprocess", "--out", "a name that ends in .png, .ppm, .npy or .safetensors", args.out)
     if suffix != ".safetensors" and len(args.pictures) != 1:
         raise UsageError("preprocess", f"a {suffix} holds", "one picture", len(args.pictures), "-o FILE.safetensors")
     check_writable(args.out, args.force)
@@ -199,7 +199,7 @@ def preprocess(args):
         safetensors.write(args.out, tensors, {"preprocess": json.dumps(config.to_dict())}, force=args.force)
     else:
         with atomic_write(args.out, args.force) as file:
-            np.save(file, pixels[0]) if suffix == ".npy" else Image.fromarray(pixels[0]).save(file, "PNG")
+            np.save(file, pixels[0]) if suffix == ".npy" else Image.fromarray(pixels[0]).save(file, suffix[1:])
     summary = {"out": args.out, "pictures": len(pixels), "preprocess": config.to_dict()}
     size = f"{config.img_size} x {config.img_size}"
     print_summary(args, summary, f"{args.out}: {len(pixels)} x {size}, mode {config.mode}")

@@ -152,9 +152,9 @@ static const uint8_t *pixels_of(const char *path, const char *model, size_t side
     const size_t width = is_ppm ? header_number(&at, end) : 0, height = is_ppm ? header_number(&at, end) : 0;
     const size_t largest = is_ppm ? header_number(&at, end) : 0;
     if (!is_ppm || width != side || height != side || largest != 255 || (size_t)(end - at) != wanted + 1)
-        die(BAD_INPUT, "%s: not a picture for this model; expected binary PPM (P6, 8 bits) or raw RGB of %zu x %zu pixels, got %s "
-            "of %zu x %zu; try refvit preprocess %s PICTURE -o %s.ppm", path, side, side, is_ppm ? "PPM" : "another file", width,
-            height, model, "picture");
+        die(BAD_INPUT, "%s: not a picture for this model; expected binary PPM (P6, 8 bits) or raw RGB of %zu x %zu pixels, got "
+            "%zu bytes%s of %zu x %zu, up to %zu; try refvit preprocess %s PICTURE -o picture.ppm", path, side, side, got,
+            is_ppm ? ", a PPM" : ", no PPM", width, height, largest, model);
     return at + 1;
 }
 
@@ -179,29 +179,36 @@ static void print_string(const char *text)
     putchar('"');
 }
 
-/* What the system calls the CPU. */
-static const char *cpu_name(char *line, size_t size)
+/* What Linux tells of a name in one of its files, or NULL. */
+static const char *told(const char *path, const char *name, char *line, int size)
 {
-    FILE *file = fopen("/proc/cpuinfo", "r");
-    char *name = NULL;
-    while (file && !name && fgets(line, (int)size, file))
-        name = !strncmp(line, "model name", 10) ? strchr(line, ':') : NULL;
+    FILE *file = fopen(path, "r");
+    const char *found = NULL;
+    while (file && !found && fgets(line, size, file))
+        found = !strncmp(line, name, strlen(name)) ? strchr(line, ':') : NULL;
     if (file)
         fclose(file);
-    if (!name)
-        return "unknown CPU";
-    name[strcspn(name, "\n")] = '\0';
-    return name + 1 + strspn(name + 1, " ");
+    line[found ? strcspn(line, "\n") : 0] = '\0';
+    return found ? found + 1 + strspn(found + 1, " \t") : NULL;
+}
+
+/* The most memory that this process had at once. ru_maxrss begins with what the parent had. */
+static double peak_mb(void)
+{
+    char line[256];
+    struct rusage usage;
+    const char *peak = told("/proc/self/status", "VmHWM", line, sizeof line);
+    getrusage(RUSAGE_SELF, &usage);
+    return (peak ? strtod(peak, NULL) : (double)usage.ru_maxrss) / 1024;
 }
 
 static void print_bench(const struct options *o, const struct refvit *model, double *times)
 {
     char line[256];
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
+    const double mb = peak_mb();
+    const char *name = told("/proc/cpuinfo", "model name", line, sizeof line), *cpu = name ? name : "unknown CPU";
+    const char *kernel = refvit_backend_name(refvit_backend_of(model));
     qsort(times, ROUNDS, sizeof *times, by_size);
-    const double mb = (double)usage.ru_maxrss / 1024;
-    const char *cpu = cpu_name(line, sizeof line), *kernel = refvit_backend_name(refvit_backend_of(model));
     if (!o->json) {
         printf("%.2f ms, %.1f MB, threads %zu, %s, %s\n", times[ROUNDS / 2], mb, o->threads, kernel, cpu);
         return;
