@@ -17,6 +17,7 @@ from .config import MODELS, QuantConfig, config_to_dict, linear_roles, model_con
 from .engine import Engine
 from .engine import pack as pack_model
 from .errors import BadInputError, UsageError
+from .export import export as write_export
 from .files import atomic_write, check_writable
 from .imagefolder import find_pictures, listing
 from .info import file_sha256, model_info
@@ -156,12 +157,26 @@ def switches(args, names):
 def unpack(args):
     """Packed file -> float checkpoint."""
     check_writable(args.out, args.force)
-    engine = load_model(args.model)
-    if not isinstance(engine, Engine):
-        raise BadInputError(args.model, "nothing to unpack", "a packed file", "a float checkpoint")
+    engine = load_packed_only(args)
     save_model(engine.unpack(), args.out, force=args.force)
     size = os.path.getsize(args.out)
     print_summary(args, {"out": args.out, "bytes": size, "model": engine.config.name}, f"{args.out}: {size:,} bytes")
+
+
+def export(args):
+    """Packed file -> arrays for C, hardware description, or anything that reads bytes."""
+    engine = load_packed_only(args)
+    files = write_export(engine, args.out, args.kind, args.force)
+    size = sum(os.path.getsize(os.path.join(args.out, name)) for name in files)
+    summary = {"out": args.out, "model": engine.config.name, "kind": args.kind, "files": len(files), "bytes": size}
+    print_summary(args, summary, f"{args.out}: {engine.config.name}, {len(files)} files, {size:,} bytes")
+
+
+def load_packed_only(args):
+    engine = load_model(args.model)
+    if not isinstance(engine, Engine):
+        raise BadInputError(args.model, "format", "a packed file", "a float checkpoint", "refvit pack first")
+    return engine
 
 
 def info(args):

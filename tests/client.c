@@ -13,7 +13,7 @@
 
 #define TOGETHER 4
 
-static long allocations; /* counted by the linker's --wrap */
+static long allocations; /* touched atomically; counted by the linker's --wrap */
 void *__real_malloc(size_t size);
 void *__wrap_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -23,17 +23,17 @@ void *__wrap_realloc(void *old, size_t size);
 
 void *__wrap_malloc(size_t size)
 {
-    return allocations++, __real_malloc(size);
+    return __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED), __real_malloc(size);
 }
 
 void *__wrap_calloc(size_t count, size_t size)
 {
-    return allocations++, __real_calloc(count, size);
+    return __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED), __real_calloc(count, size);
 }
 
 void *__wrap_realloc(void *old, size_t size)
 {
-    return allocations++, __real_realloc(old, size);
+    return __atomic_add_fetch(&allocations, 1, __ATOMIC_RELAXED), __real_realloc(old, size);
 }
 
 static void check(int status, const char *what, const char *message)
@@ -86,7 +86,7 @@ static void *run(void *argument)
     const size_t size = refvit_run_size(job->model, 1);
     uint8_t *room = malloc(size + REFVIT_ALIGN);
     uint8_t *work = room + (REFVIT_ALIGN - (uintptr_t)room % REFVIT_ALIGN);
-    const long before = allocations;
+    const long before = __atomic_load_n(&allocations, __ATOMIC_RELAXED);
     check(refvit_run_pixels(job->model, pool, 1, job->pixels, job->logits, work, size), "run", "");
     check(job->alone && allocations != before, "run", "allocates");
     free(room);
