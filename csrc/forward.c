@@ -275,6 +275,8 @@ int refvit_forward(const struct refvit_model *model, int backend, struct refvit_
 {
     if (!usable(backend))
         return REFVIT_BAD_BACKEND;
+    struct pool_room room;
+    pool = pool ? pool : pool_alone(&room);
     struct run run = {.model = model, .pool = pool};
     run.rows = row_kernels(backend);
     run.steps = step_kernels(backend);

@@ -75,7 +75,7 @@ int refvit_use_backend(struct refvit *model, int backend);
 size_t refvit_run_size(const struct refvit *model, size_t threads);
 
 /* Logits [images][classes] of pixels [images][img_size][img_size][3], RGB after resize and crop; or of normalised
-   pictures x [images][channels][img_size][img_size]. work: aligned to REFVIT_ALIGN. */
+   pictures x [images][channels][img_size][img_size]. work: aligned to REFVIT_ALIGN. pool NULL: this thread alone. */
 struct refvit_pool;
 int refvit_run_pixels(const struct refvit *model, struct refvit_pool *pool, size_t images, const uint8_t *pixels,
                       float *logits, void *work, size_t work_size);
@@ -237,7 +237,7 @@ struct refvit_model {
 size_t refvit_work_size(const struct refvit_model *model, int backend, size_t threads);
 
 /* Logits [images][classes] of images: u8 [images][side][side][channels] after resize and crop, or, where that is NULL,
-   x [images][channels][side][side] normalised. work: 64-byte aligned. One run at a time on a pool. */
+   x [images][channels][side][side] normalised. work: 64-byte aligned. One run at a time on a pool; NULL: this thread. */
 int refvit_forward(const struct refvit_model *model, int backend, struct refvit_pool *pool, size_t images,
                    const uint8_t *u8, const float *x, float *logits, void *work, size_t work_size);
 
