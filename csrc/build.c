@@ -169,6 +169,14 @@ static void fill_merge(struct builder *b, struct refvit_stage *stage, size_t ind
     stage->merge = b->arena.base ? linear : NULL;
 }
 
+/* Whether what follows from these sizes, tables and work space, can be counted at all; in double, which has no overflow. */
+static int can_be_counted(const struct refvit_stage *stage)
+{
+    const double most = (double)SIZE_MAX / 64, t = (double)stage->window;
+    const double widest = 8.0 * (double)stage->width + (double)stage->hidden;
+    return t * t * (double)stage->heads < most && t * t * (double)stage->windows < most && (double)stage->tokens * widest < most;
+}
+
 static void fill_stage(struct builder *b, struct refvit_stage *stage, size_t index)
 {
     const struct settings *s = b->settings;
@@ -182,6 +190,10 @@ static void fill_stage(struct builder *b, struct refvit_stage *stage, size_t ind
                                    .depth = (size_t)s->depths[index]};
     if (!s->float_attention && stage->window >= K_MAX)
         refuse(b, "metadata", "", "tokens of a window; expected below 2^17 (N7)");
+    if (!can_be_counted(stage) && !b->status)
+        b->status = complain(b->message, REFVIT_NO_MEMORY, "not enough memory");
+    if (b->status)
+        return;
     if (index > 0)
         fill_merge(b, stage, index);
     struct refvit_block *blocks = take_structs(b, stage->depth, sizeof *blocks, &spare);
