@@ -136,6 +136,7 @@ static int measure(const void *bytes, size_t count, size_t *size, char *message)
 {
     struct look look;
     size_t tables;
+    *size = 0;
     int status = measure_tables(bytes, count, &look, &tables, message);
     if (status)
         return status;
@@ -144,10 +145,12 @@ static int measure(const void *bytes, size_t count, size_t *size, char *message)
     free(room);
     if (!status && look.builder.arena.used > SIZE_MAX - tables - REFVIT_ALIGN)
         status = no_memory(message);
-    *size = status ? 0 : look.builder.arena.used + tables + REFVIT_ALIGN;
+    if (!status)
+        *size = look.builder.arena.used + tables + REFVIT_ALIGN;
     return status;
 }
 
+/* Open a model in a block of `size` bytes. */
 static int open_in(const void *bytes, size_t count, void *memory, size_t size, struct refvit **model, char *message)
 {
     struct look look;
@@ -167,6 +170,7 @@ static int open_in(const void *bytes, size_t count, void *memory, size_t size, s
     return look.builder.status;
 }
 
+/* In the caller's block, or in one of its own. */
 static int open_anywhere(const void *bytes, size_t count, void *memory, size_t size, struct refvit **model, char *message)
 {
     if (memory)
@@ -188,6 +192,7 @@ int refvit_open_memory(const void *bytes, size_t count, void *memory, size_t mem
     const fp_env saved = fp_enter();
     const int status = open_anywhere(bytes, count, memory, memory_size, model, message);
     fp_leave(saved);
+    *model = status ? NULL : *model;
     return status;
 }
 
@@ -204,6 +209,7 @@ int refvit_open_file(const char *path, int how, struct refvit **model, char *mes
 {
     struct source source;
     complain(message, REFVIT_OK, "%s", "");
+    *model = NULL;
     int status = source_open(path, how, &source, message);
     if (status)
         return status;

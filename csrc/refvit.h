@@ -38,8 +38,8 @@ struct refvit; /* an open model: the same for all threads */
 #define REFVIT_MESSAGE_BYTES 256 /* room for what is wrong with a file: one line, or "" */
 #define REFVIT_ALIGN 64          /* bytes, of a work space */
 
-/* Map a file, or, with REFVIT_READ, read it. Whoever shortens a mapped file later kills the process that runs it
-   (SIGBUS); what is read cannot change. message may be NULL. */
+/* Map a file, or, with REFVIT_READ, read it. A mapped file must stay as it is: whoever shortens it later kills the process
+   that runs it (SIGBUS). What was read cannot change. message may be NULL; *model is NULL where a status is returned. */
 #define REFVIT_MAP 0
 #define REFVIT_READ 1
 int refvit_open_file(const char *path, int how, struct refvit **model, char *message);

@@ -15,6 +15,7 @@ class CModel:
         self.size = 0 if memory is None else len(memory)
         block = ffi.NULL if memory is None else ffi.from_buffer(memory)
         self.status = lib.refvit_open_memory(ffi.from_buffer(data), len(data), block, self.size, handle, self.message)
+        assert (handle[0] == ffi.NULL) == (self.status != lib.REFVIT_OK)
         self.handle = None if self.status else ffi.gc(handle[0], lib.refvit_close)
 
     @property
