@@ -105,7 +105,7 @@ def add_unpack(verbs):
 
 def add_export(verbs):
     about = "Write the tensors of a packed model for microcontrollers and FPGAs, and an index of them."
-    example = "refvit export model.refvit.safetensors -o arrays/ --c-array"
+    example = "refvit export refvit_cifar10 -o arrays/ --c-array"
     verb = add_verb(verbs, "export", commands.export, about, example)
     verb.add_argument("model", metavar="PACKED", help="a packed file")
     verb.add_argument("-o", "--out", required=True, metavar="FOLDER", help="new or empty")

@@ -175,7 +175,7 @@ def export(args):
 def load_packed_only(args):
     engine = load_model(args.model)
     if not isinstance(engine, Engine):
-        raise BadInputError(args.model, "format", "a packed file", "a float checkpoint", "refvit pack first")
+        raise BadInputError(args.model, f"nothing to {args.verb}", "a packed file", "a float checkpoint")
     return engine
 
 
