@@ -14,8 +14,9 @@ LIB_FLAGS = -std=c99 $(LIB_LEVEL) -fPIC -ffunction-sections -fno-asynchronous-un
             -fno-fast-math -ffp-contract=off $(LIB_DEFINES)
 LIB_LEVEL = -O3
 LIB_OBJECTS := $(patsubst csrc/%.c,$(BUILD)/lib/%.o,$(filter-out csrc/train%.c csrc/memory.c,$(wildcard csrc/*.c)))
-LIB_COLD := attention_float base3 build decimal entry forward header json library picture settings sha256 sort source \
-            tensors texts units windows workspace
+LIB_SMALL := attention_float base3 build decimal entry forward header json library picture settings sha256 sort source \
+            tensors texts units windows workspace \
+            rows_avx2 x86_avx2 # no faster at -O3
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
@@ -42,11 +43,11 @@ test: setup ## Run the tests
 
 lib: $(addprefix $(BUILD)/,librefvit.a librefvit.so refvit.h refvit-run) ## Build the C library and refvit-run, without Python; CC=aarch64-linux-gnu-gcc crosses
 
-$(LIB_COLD:%=$(BUILD)/lib/%.o): LIB_LEVEL = -O2
+$(LIB_SMALL:%=$(BUILD)/lib/%.o): LIB_LEVEL = -O2
 
 $(BUILD)/lib/flags: FORCE # changes where what would be compiled changes
 	@mkdir -p $(@D)
-	@echo '$(CC) $(LIB_FLAGS)' | cmp -s - $@ || echo '$(CC) $(LIB_FLAGS)' > $@
+	@echo '$(CC) $(LIB_FLAGS) $(LIB_SMALL)' | cmp -s - $@ || echo '$(CC) $(LIB_FLAGS) $(LIB_SMALL)' > $@
 
 $(BUILD)/lib/%.o: csrc/%.c $(wildcard csrc/*.h) $(BUILD)/lib/flags
 	$(CC) $(LIB_FLAGS) -c -o $@ $<
