@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from refvit.conformance.build import build
+from refvit.conformance.findings import as_text
 from tests.checkers import COMPILERS, found_in
 
 SOURCE = Path(__file__).parent / "port" / "cases.c"
@@ -57,3 +58,6 @@ def test_a_mistake_is_named_where_it_is_made(kit, tmp_path, switch, operation, o
     assert result["first"]["operation"] == operation and result["first"]["causes"][0]["name"] == cause
     wrong = {row["name"]: row["cause"] for row in result["operations"] if row["wrong"]}
     assert wrong == dict.fromkeys({operation} | others, cause)
+    rules = [line for line in as_text(result) if line.endswith("in whole models alone")]
+    assert any(line.startswith("rule N8, ") for line in rules) == ("model" in others)
+    assert not any(line.startswith("rule N4, ") for line in rules)

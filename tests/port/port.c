@@ -1,8 +1,8 @@
 /* A port of refvit's inference, written from tests/vectors/SPEC.md and KIT.md alone: an example of how one begins.
  *
  * Each step stands by itself, in plain loops. In comments: N4 and so on are SPEC.md's rules; B, W, H, T, D, K, N, R, C
- * its letters. cases.c reads a kit and answers it with these functions; support.h has memory, outputs and JSON. Packed
- * files are trusted to be well formed.
+ * its letters. cases.c reads a kit and answers it with these functions; support.h has memory, outputs, JSON and the
+ * packed file, which is trusted to be well formed.
  *
  * -DBUG_RECIPROCAL and -DBUG_ROUND build in two common mistakes, to see how refvit verify finds them. */
 
@@ -42,7 +42,8 @@ static float exp_of(float x) {
     static const double c[10] = {0x1p+0, 0x1p+0, 0x1p-1, 0x1.5555555555555p-3, 0x1.5555555555555p-5,
         0x1.1111111111111p-7, 0x1.6c16c16c16c17p-10, 0x1.a01a01a01a01ap-13, 0x1.a01a01a01a01ap-16,
         0x1.71de3a556c734p-19};
-    const double v = fmin(fmax(checked(x), -104), 89), n = rint(v * 0x1.71547652b82fep+0);
+    if (isnan(x)) return x;
+    const double v = fmin(fmax(x, -104), 89), n = rint(v * 0x1.71547652b82fep+0);
     const double r = (v - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33;
     double p = c[9];
     for (int k = 8; k >= 0; k--) p = p * r + c[k];
@@ -85,7 +86,8 @@ static const double E[16][8] = {
 };
 
 static float erf_of(float x) {
-    const double a = fabs(checked(x));
+    const double a = fabs(x);
+    if (isnan(x)) return x;
     if (a >= 4) return copysignf(1, x);
     const double y = a * 4, i = floor(y), t = (y - i) - 0.5, *e = E[(int)i];
     double p = e[7];
@@ -119,7 +121,7 @@ static float *softmax(const float *x, long rows, long k) {
         for (long i = 1; i < k; i++) m = x[i] > m ? x[i] : m;
         for (long i = 0; i < k; i++) e[i] = exp_of(x[i] - m);
         const float z = sum16(e, k);
-        for (long i = 0; i < k; i++) y[row * k + i] = e[i] / z;
+        for (long i = 0; i < k; i++) y[row * k + i] = checked(e[i] / z);
     }
     return y;
 }
@@ -290,7 +292,7 @@ static float *float_score(Heads z, const float *q, const float *k) {
         for (long i = 0; i < z.t; i++)
             for (long j = 0; j < z.t; j++, at++) {
                 for (long d = 0; d < z.d; d++) products[d] = q[(n * z.t + i) * z.d + d] * k[(n * z.t + j) * z.d + d];
-                y[at] = sum16(products, z.d) * r;
+                y[at] = checked(sum16(products, z.d) * r);
             }
     return y;
 }
@@ -323,7 +325,7 @@ static float *float_context(Heads z, const float *p, const float *v) {
         for (long i = 0; i < z.t; i++)
             for (long d = 0; d < z.d; d++) {
                 for (long j = 0; j < z.t; j++) products[j] = p[(n * z.t + i) * z.t + j] * v[(n * z.t + j) * z.d + d];
-                y[((n / z.h * z.t + i) * z.h + n % z.h) * z.d + d] = sum16(products, z.t);
+                y[((n / z.h * z.t + i) * z.h + n % z.h) * z.d + d] = checked(sum16(products, z.t));
             }
     return y;
 }
@@ -496,32 +498,7 @@ static float *logits(const float *head, const float *dist, long n) {
     return y;
 }
 
-/* --- Section 3 and 4: whole models, one picture at a time. Each step returns its result and puts it out. --- */
-
-typedef struct { const char *header, *buffer, *config, *quant, *preprocess; } Model;
-
-static Model open_model(const char *file) {
-    uint64_t n;
-    memcpy(&n, file, 8);
-    char *header = fresh((long)n + 1, 1);
-    memcpy(header, file + 8, n);
-    const char *metadata = member(header, "__metadata__");
-    return (Model){header, file + 8 + n, text(member(metadata, "config")), text(member(metadata, "quant")),
-                   text(member(metadata, "preprocess"))};
-}
-
-static long setting(const Model *m, const char *key) { return (long)number(member(m->config, key)); }
-static int has(const Model *m, const char *key) { return member(m->config, key) && *member(m->config, key) == 't'; }
-
-static const void *tensor(const Model *m, const char *name, long *bytes) { /* NULL where there is none */
-    const char *entry = member(m->header, name);
-    if (!entry) return NULL;
-    const char *offsets = first(member(entry, "data_offsets"));
-    const long begin = (long)number(offsets), size = (long)number(next(offsets)) - begin;
-    void *data = fresh(size, 1);
-    if (bytes) *bytes = size;
-    return memcpy(data, m->buffer + begin, (size_t)size);
-}
+/* --- Section 3: whole models, one picture at a time. Each step returns its result and puts it out. --- */
 
 static float *apply(const Model *m, const char *name, const float *x, long rows, long k) {
     const int block = strncmp(name, "head", 4) && strcmp(name, "patch_embed.proj");

@@ -1,6 +1,7 @@
 /* What a port needs beside its arithmetic: memory that a case takes and gives back, refusals, outputs, JSON, files. */
 
 #include <setjmp.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,3 +104,29 @@ static void *read_file(const char *folder, const char *name) { /* with a zero by
     return data;
 }
 
+/* --- Section 4: packed files --- */
+
+typedef struct { const char *header, *buffer, *config, *quant, *preprocess; } Model;
+
+static Model open_model(const char *file) {
+    uint64_t n;
+    memcpy(&n, file, 8);
+    char *header = fresh((long)n + 1, 1);
+    memcpy(header, file + 8, n);
+    const char *metadata = member(header, "__metadata__");
+    return (Model){header, file + 8 + n, text(member(metadata, "config")), text(member(metadata, "quant")),
+                   text(member(metadata, "preprocess"))};
+}
+
+static long setting(const Model *m, const char *key) { return (long)number(member(m->config, key)); }
+static int has(const Model *m, const char *key) { return member(m->config, key) && *member(m->config, key) == 't'; }
+
+static const void *tensor(const Model *m, const char *name, long *bytes) { /* NULL where there is none */
+    const char *entry = member(m->header, name);
+    if (!entry) return NULL;
+    const char *offsets = first(member(entry, "data_offsets"));
+    const long begin = (long)number(offsets), size = (long)number(next(offsets)) - begin;
+    void *data = fresh(size, 1);
+    if (bytes) *bytes = size;
+    return memcpy(data, m->buffer + begin, (size_t)size);
+}
