@@ -189,6 +189,8 @@ def cause_lines(first):
         for cause in first["causes"][:CAUSES]:
             share = f"{100 * cause['reproduces']:.4g} % of the values"
             lines.append(f"  near: {cause['name']}: {cause['about']}; gives {share}")
+        if first["operation"] == MODEL:  # its flags are mistakes in any of its steps
+            return [*lines, "  refvit trace and compare --model judge each step of a model by itself"]
         possible = [flag for flag in first["flags"] if not flag["right"]]
         for flag in possible:
             lines.append(f"  perhaps {flag['name']}: {flag['about']}; all {flag['wrong']} are wrong")
