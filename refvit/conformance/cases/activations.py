@@ -80,7 +80,9 @@ def zero_points():
     yield case("ties", "lo / s = -(m + 1/2), s = 1: ties go to even", ties)
     x = Draw("zero point quotients").uniform(-1, 1, 500, 2)
     yield case("quotients", "lo / s and its difference from -128 are rounded, each once", x)
-    yield case("division", "lo / s is not lo * (1 / s): the zero point differs", quotients_at_ties())
+    yield case("division", "lo / s is not lo * (1 / s): the zero point differs", beside_ties(lambda lo, s: np.rint(f32(-128) - lo * (f32(1) / s))))
+    about = "-128 is subtracted before the rounding to an integer, not after it"
+    yield case("difference", about, beside_ties(lambda lo, s: f32(-128) - np.rint(lo / s)))
     tiny = [floats(TINY, -TINY), floats(LEAST, -LEAST)]
     yield case("tiny", "s is 1 before zp is computed, for subnormals", tiny, rules="N4 N5 N14")
     yield case("infinite", "infinities do not count", [floats(np.inf, -2, 3), floats(-np.inf, 4, -1)], rules="N4 N5")
@@ -89,14 +91,13 @@ def zero_points():
     yield case("groups", "two zero points for 8 rows", x, groups=2, rules="N4 N6")
 
 
-def quotients_at_ties():
-    """Rows [lo, hi] with lo / s at or beside m + 1/2, where the product with 1 / s goes to the other side."""
+def beside_ties(other):
+    """Rows [lo, hi] with lo / s at or beside m + 1/2, where another rule gives another zero point.  other: lo, s -> zp"""
     draw = Draw("quotients at ties")
     s, m = draw.uniform(0.01, 0.02, 4000), draw.integers(0, 126, 4000) + 0.5
     rows = np.stack([-m * s, (255 - m) * s], axis=1).astype(f32)
     s, zp = minmax_scale(rows, 8)
-    other = np.clip(np.rint(f32(-128) - rows[:, 0] * (f32(1) / s)), -128, 127)
-    return rows[other != zp][:16]
+    return rows[np.clip(other(rows[:, 0], s), -128, 127) != zp][:16]
 
 
 def static_scales():
@@ -143,6 +144,7 @@ def codes(rows):
         )
     about = "x / s lies at a tie or beside it, and x * (1 / s), or a float64 quotient, gives another code"
     yield code_case("division", about, *reciprocals())
+    yield code_case("minmax-division", f"the same with a zero point: {about}", *reciprocals(), 5, quantizer="minmax")
     halves = np.arange(-140, 141, dtype=f32)[None] + f32(0.5)
     for zp in (-128, 127, -1):
         about = "the zero point is added after rounding: ties are those of x / s"

@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 
-from .container import split, with_header
+from .container import resealed, split, with_header
 
 QKV, HEAD = "blocks.0.attn.qkv", "head"
 
@@ -73,6 +73,30 @@ def tail(data):
     return with_header(entries, buffer)
 
 
+def overlap(data):
+    """norm.weight begins within norm.bias; there is no hole."""
+    entries, buffer = split(data)
+    begin, _ = entries["norm.weight"]["data_offsets"]
+    for name, other in entries.items():
+        if name != "__metadata__" and other["data_offsets"][0] >= begin:
+            other["data_offsets"] = [offset - 4 for offset in other["data_offsets"]]
+    return resealed(entries, buffer[: begin - 4] + buffer[begin:])
+
+
+def border(data):
+    """The border between norm.bias and norm.weight moved by one value."""
+    entries, buffer = split(data)
+    entries["norm.bias"]["data_offsets"][1] += 4
+    entries["norm.weight"]["data_offsets"][0] += 4
+    return resealed(entries, buffer)
+
+
+def number(data):
+    entries, buffer = split(data)
+    entries["__metadata__"]["n"] = 1
+    return resealed(entries, buffer)
+
+
 HEADERS = {
     "planes": (
         ("empty", "no bytes at all", lambda data: b""),
@@ -92,6 +116,7 @@ HEADERS = {
         ("header-not-utf-8", "a byte that is not UTF-8", text(lambda t: t.replace(b"symmetric", b"symm\xfftric"))),
         ("header-key-twice", "a tensor's key twice", text(lambda t: t.replace(b'"norm.weight"', b'"norm.bias"'))),
         ("metadata-twice", "the key __metadata__ twice", text(lambda t: b'{"__metadata__":{},' + t[1:])),
+        ("header-newline", "a line feed after the header's object", text(lambda t: t.rstrip() + b"\n")),
         ("header-nan", "NaN, which is not JSON", text(lambda t: t.replace(b"{", b'{"x":NaN,', 1))),
         ("header-comma", "a comma after the last entry", text(lambda t: t.rstrip()[:-1] + b",}")),
         ("entry-list", "an entry that is a list", header(lambda h: h.update({"norm.weight": ["F32", [8]]}))),
@@ -105,10 +130,12 @@ HEADERS = {
         ("shape-text", "a shape that is a text", entry(shape="8")),
         ("offsets-three", "three offsets", entry(data_offsets=[0, 4, 32])),
         ("offsets-text", "offsets as texts", entry(data_offsets=["0", "32"])),
-        ("overlap", "two tensors that overlap", moved(-4)),
+        ("overlap", "two tensors that overlap, and no hole", overlap),
+        ("overlap-and-hole", "two tensors that overlap, and a hole after them", moved(-4)),
+        ("border", "two tensors whose bytes are not those of their shapes, though there is no hole", border),
         ("hole", "a hole between two tensors", moved(4, b"\0\0\0\0")),
         ("beyond-the-end", "a tensor beyond the end of the file", tail),
-        ("metadata-number", "an entry of metadata that is a number", header(lambda h: h["__metadata__"].update(n=1))),
+        ("metadata-number", "an entry of metadata that is a number", number),
         ("metadata-list", "metadata that is a list", header(lambda h: h.update(__metadata__=[]))),
         ("no-metadata", "no metadata", header(lambda h: h.pop("__metadata__"))),
     )
@@ -146,6 +173,17 @@ def set_bits(name, planes, row, word, bit):
 
 
 PLANES, BASE3, STATIC = f"{QKV}.weight.planes", f"{QKV}.weight.base3", f"{HEAD}.act"
+
+
+def wide_mlp(tensors, meta):
+    """mlp_ratio 65, and tensors that have it."""
+    changed("config", mlp_ratio=65.0)(meta)
+    for name, n, words in (("fc1", 8 * 65, 1), ("fc2", 8, -(-8 * 65 // 64))):
+        layer = f"blocks.0.mlp.{name}"
+        tensors[f"{layer}.weight.planes"] = np.zeros((2, n, words), np.uint64)
+        tensors[f"{layer}.weight.alpha"] = tensors[f"{layer}.bias"] = zeros(n)
+
+
 CONTENTS = {
     "planes": (
         *((f"missing-{name}", f"{name} is missing", "S4", drop(name)) for name in
@@ -173,6 +211,7 @@ CONTENTS = {
         ("both-planes", "a code with both bits set", "N2 S4", set_bits(PLANES, (0, 1), 5, 0, 3)),
         ("dirty-padding", "a set bit at k >= K in the plane of +1", "N2 S4", set_bits(PLANES, (0,), 23, 0, 8)),
         ("dirty-padding-last", "the last bit of a word set, of -1", "N2 S4", set_bits(PLANES, (1,), 0, 0, 63)),
+        ("wide-mlp", "mlp_ratio of 65, in the tensors too", "S4", wide_mlp),
         ("code-minus-128", "a code of -128", "N1 S4", put(f"{HEAD}.weight.int8", (2, 7), -128)),
     ),
     "base3": (
@@ -197,6 +236,10 @@ CONTENTS = {
     "static-minmax": (
         ("static-zp-128", "a zero point of 128", "N6 S4", put(f"{STATIC}.zero_point", 0, 128)),
         ("static-zp-minus-129", "a zero point of -129", "N6 S4", put(f"{STATIC}.zero_point", 0, -129)),
+    ),
+    "thousand": (
+        ("labels-other-set", "an unknown set of labels for 1000 classes", "S4",
+         lambda t, m: m.update(labels='"imagenet22k"')),
     ),
     "swin": (
         ("swin-reduction-bias", "a bias of a merging", "S4", add("layers.1.downsample.reduction.bias", zeros(8))),
@@ -242,6 +285,9 @@ METADATA = (
     ("config-long-integer", "an integer of 5000 digits", lambda meta: meta.update(
         config=meta["config"].replace('"depth": 1', '"depth": 1' + "0" * 5000))),
     ("config-patch", "img_size is no multiple of patch_size", changed("config", patch_size=3)),
+    ("config-remainder", "img_size is no multiple of patch_size, which the tensors do not show", lambda meta: (
+        changed("config", img_size=9)(meta), changed("preprocess", img_size=9, resize=10)(meta))),
+    ("config-depth-true", "true as depth", changed("config", depth=True)),
     ("config-heads", "heads that do not divide the width", changed("config", num_heads=3)),
     ("config-eps-0", "norm_eps of 0", changed("config", norm_eps=0.0)),
     ("config-eps-1", "norm_eps of 1", changed("config", norm_eps=1.0)),
@@ -249,6 +295,9 @@ METADATA = (
     ("config-distilled", "distilled as 0 instead of false", changed("config", distilled=0)),
     ("quant-key-twice", "a key twice", lambda meta: meta.update(quant=meta["quant"][:-1] + ', "act_bits": 8}')),
     ("quant-nan", "NaN, which is not JSON", lambda meta: meta.update(quant=meta["quant"].replace("null", "NaN"))),
+    ("quant-infinity", "Infinity, which is not JSON",
+     lambda meta: meta.update(quant=meta["quant"].replace("null", "Infinity"))),
+    ("quant-long-integer", "an integer of 21 digits, elsewhere a number", changed("quant", threshold=10**20)),
     ("quant-missing", "quant without attention", changed("quant", without="attention")),
     ("quant-more", "an unknown field of quant", changed("quant", rounding="even")),
     ("quant-weight-bits", "weights of 3 bits", changed("quant", weight_bits=3)),
@@ -256,12 +305,15 @@ METADATA = (
     ("quant-act-bits-9", "activations of 9 bits", changed("quant", act_bits=9)),
     ("quant-act-bits-1", "activations of 1 bit", changed("quant", act_bits=1)),
     ("quant-act-bits-true", "true as a number of bits", changed("quant", act_bits=True)),
+    ("quant-act-bits-fraction", "8.0 as a number of bits", changed("quant", act_bits=8.0)),
+    ("quant-act-float", "float activations", changed("quant", act_bits=32)),
     ("quant-quantizer", "an unknown quantizer", changed("quant", act_quantizer="affine")),
     ("quant-scale", "an unknown act_scale", changed("quant", act_scale="batch")),
     ("quant-attention", "an unknown attention", changed("quant", attention="int4")),
     ("preprocess-mode", "an unknown mode", changed("preprocess", mode="stretch")),
     ("preprocess-size", "img_size is not that of config", changed("preprocess", img_size=4)),
     ("preprocess-std", "std of 0", changed("preprocess", std=[0.5, 0, 0.5])),
+    ("preprocess-std-negative", "a negative std", changed("preprocess", std=[0.5, -0.5, 0.5])),
     ("preprocess-mean", "two means", changed("preprocess", mean=[0.5, 0.5])),
     ("preprocess-missing", "preprocess without resize", changed("preprocess", without="resize")),
     ("labels-count", "labels of another number of classes", becomes("labels", '["cat"]')),

@@ -22,6 +22,7 @@ SOURCES = {
     "static": (DEIT, SMALL, STATIC),
     "static-minmax": (DEIT, SMALL, {**STATIC, **MINMAX}),
     "swin": (SWIN_TINY, SMALL_SWIN, {}),
+    "thousand": (DEIT, {**SMALL, "num_classes": 1000}, {}),
 }
 GOOD = {
     **SOURCES,
@@ -75,6 +76,8 @@ def accepted():
         with_header({**meta, **header}, buffer, separators=(",", ":")),
     )
     yield load("another-order", "tensors in another order in the buffer", reordered(header, meta, buffer))
+    other = {"__metadata__": dict(reversed(meta["__metadata__"].items()))}
+    yield load("metadata-in-another-order", "sha256 takes its keys sorted", with_header({**other, **header}, buffer))
     for label, comment, change in CHANGES:
         tensors, meta = parts("static-minmax")
         change(tensors, meta)

@@ -164,6 +164,9 @@ def linears(sizes):
         x, how = draw.normal(4, 33), {"bits": 8, "quantizer": quantizer, "groups": 4}
         weight, alpha = draw.integers(-127, 127, 7, 33), draw.scales(7)
         yield linear(f"int8-{quantizer}", "8-bit weights, no bias", x, alpha, how, weight=weight)
+        weight = np.full((2, 300), 127, np.int8) * np.array([[1], [-1]], np.int8)
+        about = "a sum of codes that 16 bits do not hold"
+        yield linear(f"int8-{quantizer}-sum", about, draw.normal(2, 300), floats(1, 1), {**how, "groups": 2}, weight=weight)
         static = {"s": floats(2.0**-6), "zp": np.array([0 if quantizer == "symmetric" else -20], np.int32)}
         static |= {"planes": pack_planes(draw.ternary(7, 33)), "bias": draw.normal(7)}
         yield linear(f"static-{quantizer}", "a static scale, some values are clipped", x, alpha, how, **static)
@@ -186,3 +189,5 @@ def linears_rejected():
         "sum |code| (2^b - 1) reaches 2^31: rejected",
     )
     yield linear("minmax-too-long", about, x, floats(1), how, "N6", "reject", weight=weight)
+    about, weight = "the same where the sum of the codes is 0", weight * np.resize(np.array([1, -1], np.int8), k)
+    yield linear("minmax-too-long-signs", about, x, floats(1), how, "N6", "reject", weight=weight)
