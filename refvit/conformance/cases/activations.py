@@ -80,7 +80,8 @@ def zero_points():
     yield case("ties", "lo / s = -(m + 1/2), s = 1: ties go to even", ties)
     x = Draw("zero point quotients").uniform(-1, 1, 500, 2)
     yield case("quotients", "lo / s and its difference from -128 are rounded, each once", x)
-    yield case("division", "lo / s is not lo * (1 / s): the zero point differs", beside_ties(lambda lo, s: np.rint(f32(-128) - lo * (f32(1) / s))))
+    about = "lo / s is not lo * (1 / s): the zero point differs"
+    yield case("division", about, beside_ties(lambda lo, s: np.rint(f32(-128) - lo * (f32(1) / s))))
     about = "-128 is subtracted before the rounding to an integer, not after it"
     yield case("difference", about, beside_ties(lambda lo, s: f32(-128) - np.rint(lo / s)))
     tiny = [floats(TINY, -TINY), floats(LEAST, -LEAST)]
@@ -92,7 +93,7 @@ def zero_points():
 
 
 def beside_ties(other):
-    """Rows [lo, hi] with lo / s at or beside m + 1/2, where another rule gives another zero point.  other: lo, s -> zp"""
+    """Rows [lo, hi] with lo / s at or beside m + 1/2, where another rule, lo, s -> zp, gives another zero point."""
     draw = Draw("quotients at ties")
     s, m = draw.uniform(0.01, 0.02, 4000), draw.integers(0, 126, 4000) + 0.5
     rows = np.stack([-m * s, (255 - m) * s], axis=1).astype(f32)

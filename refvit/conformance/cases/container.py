@@ -44,8 +44,8 @@ def resealed(header, buffer):
     tensors = {}
     for name, entry in header.items():
         if name != "__metadata__":
-            dtype, count, begin = safetensors.DTYPES[entry["dtype"]], math.prod(entry["shape"]), entry["data_offsets"][0]
-            tensors[name] = np.frombuffer(buffer, dtype, count, begin)
+            dtype, begin = safetensors.DTYPES[entry["dtype"]], entry["data_offsets"][0]
+            tensors[name] = np.frombuffer(buffer, dtype, math.prod(entry["shape"]), begin)
     header["__metadata__"]["sha256"] = content_sha256(tensors, header["__metadata__"])
     return with_header(header, buffer)
 

@@ -242,6 +242,7 @@ CONTENTS = {
          lambda t, m: m.update(labels='"imagenet22k"')),
     ),
     "swin": (
+        ("config-ratio-true", "true as mlp_ratio, which is 1", "S4", lambda t, m: changed("config", mlp_ratio=True)(m)),
         ("swin-reduction-bias", "a bias of a merging", "S4", add("layers.1.downsample.reduction.bias", zeros(8))),
         ("swin-table", "a position table of another window", "S4",
          cast("layers.0.blocks.0.attn.relative_position_bias_table", lambda v: np.resize(v, (25, 1)))),
@@ -287,7 +288,6 @@ METADATA = (
     ("config-patch", "img_size is no multiple of patch_size", changed("config", patch_size=3)),
     ("config-remainder", "img_size is no multiple of patch_size, which the tensors do not show", lambda meta: (
         changed("config", img_size=9)(meta), changed("preprocess", img_size=9, resize=10)(meta))),
-    ("config-depth-true", "true as depth", changed("config", depth=True)),
     ("config-heads", "heads that do not divide the width", changed("config", num_heads=3)),
     ("config-eps-0", "norm_eps of 0", changed("config", norm_eps=0.0)),
     ("config-eps-1", "norm_eps of 1", changed("config", norm_eps=1.0)),

@@ -165,8 +165,8 @@ def linears(sizes):
         weight, alpha = draw.integers(-127, 127, 7, 33), draw.scales(7)
         yield linear(f"int8-{quantizer}", "8-bit weights, no bias", x, alpha, how, weight=weight)
         weight = np.full((2, 300), 127, np.int8) * np.array([[1], [-1]], np.int8)
-        about = "a sum of codes that 16 bits do not hold"
-        yield linear(f"int8-{quantizer}-sum", about, draw.normal(2, 300), floats(1, 1), {**how, "groups": 2}, weight=weight)
+        about, long = "a sum of codes that 16 bits do not hold", {**how, "groups": 2}
+        yield linear(f"int8-{quantizer}-sum", about, draw.normal(2, 300), floats(1, 1), long, weight=weight)
         static = {"s": floats(2.0**-6), "zp": np.array([0 if quantizer == "symmetric" else -20], np.int32)}
         static |= {"planes": pack_planes(draw.ternary(7, 33)), "bias": draw.normal(7)}
         yield linear(f"static-{quantizer}", "a static scale, some values are clipped", x, alpha, how, **static)
