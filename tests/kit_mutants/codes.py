@@ -139,6 +139,7 @@ PRODUCTS = [
     Mutant("conformance.answers:int8_product", "dtype=np.int32", "dtype=np.int8", "int8_product"),
     Mutant("conformance.answers:int8_product", "zp[:, None]", "zp[:1, None]", "int8_product"),
     Mutant("packed:check_linear", "if linear.k > k_max:", "if False:", "load"),
+    Mutant("packed:check_linear", "else K_MAX - 1 ", "else K_MAX - 2 ", "linear"),
     Mutant("packed:check_linear", "K_MAX if linear.bits == 2 else K_MAX - 1", "K_MAX", "load"),
     Mutant("packed:check_linear", "if reach >= 1 << 31:", "if False:", "linear"),
     Mutant("packed:check_linear", "np.abs(linear.codes().astype(np.int64))", "linear.codes().astype(np.int64)",

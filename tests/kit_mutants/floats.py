@@ -150,6 +150,8 @@ BACKWARD = [
     Mutant("quant:unclipped", "q <= high", "q < high", "act_mask"),
     Mutant("quant:unclipped", "+ zp[:, None].astype(np.float32)", "", "act_mask"),
     Mutant("quant:unclipped", "np.rint(x / s[:, None])", "x / s[:, None]", "act_mask"),
+    Mutant("quant:unclipped", "x / s[:, None]", "x * (f32(1) / s[:, None])", "act_mask"),
+    Mutant("quant:unclipped", "x / s[:, None]", "x", "act_mask"),
     Mutant("ternary:straight_through_backward", "<=", "<", "weight_mask"),
     Mutant("ternary:straight_through_backward", "np.abs(w)", "w", "weight_mask"),
     Mutant("ternary:straight_through_backward", "f32(ste_clip)", "f32(1)", "weight_mask"),

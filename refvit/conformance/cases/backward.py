@@ -31,6 +31,11 @@ def masks():
     yield act_mask("dynamic-symmetric", about, x, symmetric_scale(x, 8), np.zeros(6), 8, "symmetric")
     about = "rounding of the zero point may push an end out of range"
     yield act_mask("dynamic-minmax", about, x, *minmax_scale(x, 4), 4, "minmax")
+    s, ends = Draw("act mask ends").uniform(0.01, 0.02, 64), np.arange(-131, 132, dtype=f32) + f32(0.5)
+    for quantizer, zp in (("symmetric", 0), ("minmax", 3)):
+        about = "x / s at ties or beside them: a product with 1 / s gives another mask"
+        x, zps = (ends * s[:, None])[:, np.r_[:8, -8:0]], np.full(64, zp)
+        yield act_mask(f"division-{quantizer}", about, x, s, zps, 8, quantizer)
     for clip in ("0x1p-1", "0x1.99999ap-4"):
         yield weight_mask(clip, "|w| = c passes", [0, 1, -1, 0.3, *around(clip), *-around(clip)], clip)
     about = "c is rounded to f32 before it is compared"

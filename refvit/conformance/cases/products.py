@@ -174,6 +174,9 @@ def linears(sizes):
         draw, how = Draw(f"linear {m} {n} {k}"), {"bits": 8, "quantizer": "symmetric", "groups": m}
         x, alpha, bias, planes = draw.normal(m, k), draw.scales(n), draw.normal(n), pack_planes(draw.ternary(n, k))
         yield linear(f"{m}-{n}-{k}", "as in a network", x, alpha, how, planes=planes, bias=bias)
+    long, how = np.full((1, K_MAX - 1), 127, np.int8), {"bits": 8, "quantizer": "symmetric", "groups": 1}
+    about = "K = 2^17 - 1 with 8-bit weights is accepted"
+    yield linear("longest", about, long.astype(f32), floats(2.0**-30), how, weight=long)
     yield from linears_rejected()
 
 
