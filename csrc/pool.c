@@ -67,11 +67,17 @@ static void *worker_main(void *argument)
 
 struct refvit_pool *refvit_pool_new(size_t threads)
 {
-    struct refvit_pool *pool = calloc(1, sizeof *pool + threads * sizeof *pool->workers);
-    if (!pool)
+    const size_t most = (SIZE_MAX - sizeof(struct refvit_pool)) / sizeof(struct worker);
+    struct refvit_pool *pool = threads > most ? NULL : calloc(1, sizeof *pool + threads * sizeof *pool->workers);
+    if (!pool || pthread_mutex_init(&pool->mutex, NULL)) {
+        free(pool);
         return NULL;
-    pthread_mutex_init(&pool->mutex, NULL);
-    pthread_cond_init(&pool->start, NULL);
+    }
+    if (pthread_cond_init(&pool->start, NULL)) {
+        pthread_mutex_destroy(&pool->mutex);
+        free(pool);
+        return NULL;
+    }
     for (pool->threads = 1; pool->threads < threads; pool->threads++) {
         struct worker *worker = &pool->workers[pool->threads];
         worker->pool = pool;

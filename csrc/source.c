@@ -33,10 +33,11 @@ static int map(const char *path, struct source *source)
     if (!error && (uintmax_t)status.st_size > SIZE_MAX)
         error = EFBIG;
     if (!error) {
-        source->size = (size_t)status.st_size;
-        source->bytes = mmap(NULL, source->size, PROT_READ, MAP_PRIVATE, file, 0);
-        error = source->bytes == MAP_FAILED ? errno : 0;
-        source->mapped = !error;
+        void *bytes = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
+        if (bytes == MAP_FAILED)
+            error = errno;
+        else
+            *source = (struct source){bytes, (size_t)status.st_size, 1};
     }
     close(file);
     return error;
@@ -47,7 +48,8 @@ static int map(const char *path, struct source *source)
 static int read_all(FILE *file, struct source *source)
 {
     size_t room = 1 << 16, got = 1;
-    while (got > 0) {
+    int interrupted = 0;
+    while (got > 0 || interrupted) {
         if (!source->bytes || source->size == room) {
             void *more = room > SIZE_MAX / 2 ? NULL : realloc(source->bytes, source->bytes ? room *= 2 : room);
             if (!more)
@@ -56,8 +58,13 @@ static int read_all(FILE *file, struct source *source)
         }
         got = fread((char *)source->bytes + source->size, 1, room - source->size, file);
         source->size += got;
+        interrupted = ferror(file) && errno == EINTR;
+        if (interrupted)
+            clearerr(file);
+        else if (ferror(file))
+            return EIO;
     }
-    return ferror(file) ? EIO : 0;
+    return 0;
 }
 
 static int read_file(const char *path, struct source *source)

@@ -2,10 +2,10 @@
 
 import contextlib
 import os
-import secrets
 import stat
 
 from .errors import BadInputError, UsageError
+from .leftovers import temporary
 
 
 @contextlib.contextmanager
@@ -58,26 +58,29 @@ def atomic_write(path, force=False):
     """A binary file that appears at ``path`` only when complete, as a context manager.
 
     It is written under a temporary name in the same folder, fsynced and renamed onto ``path``, and the folder fsynced.
-    On any failure, interruption included, the temporary file is removed and an existing ``path`` stays as it was.
+    On any failure, interruption included, the temporary file is removed and an existing ``path`` stays as it was; that
+    of a killed process is removed by the next write to ``path``. Where only the last fsync fails, ``path`` is the new file.
     Raises UsageError where ``path`` exists and ``force`` is not given, BadInputError where it cannot be written.
     """
     path = os.fspath(path)
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name[:64]}.{secrets.token_hex(6)}.tmp")
     _check_target(path, name, force)
     try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        _check_target(path, name, force)  # it may have appeared meanwhile
-        os.replace(temporary, path)
+        with temporary(path, _make) as unfinished:
+            with open(unfinished, "r+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            _check_target(path, name, force)  # it may have appeared meanwhile
+            os.replace(unfinished, path)
         _sync_folder(folder or ".")
     except OSError as error:
         raise BadInputError(path, f"cannot be written: {_reason(error)}") from None
-    finally:
-        with contextlib.suppress(OSError, ValueError):  # after the rename there is none
-            os.unlink(temporary)
+
+
+def _make(name):
+    with open(name, "xb"):
+        pass
 
 
 class _GivenUp(Exception):

@@ -90,6 +90,24 @@ def test_without_threads(tmp_path):
         assert bits(client, "memory", model, pixels).tobytes() == expected.tobytes()
 
 
+CALLS = ("malloc", "calloc", "realloc", "free", "mmap", "munmap", "open", "close", "stat", "fstat", "fopen", "fclose",
+         "pthread_create", "pthread_join", "pthread_mutex_init", "pthread_mutex_destroy", "pthread_cond_init",
+         "pthread_cond_destroy")  # fmt: skip
+
+
+def test_every_call_into_the_system_may_fail(built, tmp_path):
+    """One after another, by the linker's --wrap: a typed status and nothing left behind, each time."""
+    wraps = "-Wl," + ",".join(f"--wrap={name}" for name in CALLS)
+    command = ["cc", *FLAGS, wraps, f"-I{built}", "-o", tmp_path / "faults", ROOT / "tests" / "faults.c", built / "librefvit.a"]
+    subprocess.run([*command, "-lm", "-pthread"], check=True)
+    model, _, _ = saved(tmp_path, packed(*NARROW[2], QuantConfig()), "base3")
+    process = subprocess.run([tmp_path / "faults", model], capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
+    failed = dict(line.rsplit(" ", 1) for line in process.stdout.splitlines())
+    assert len(failed) == 9 and min(map(int, failed.values())) > 0, failed
+    assert int(failed["short reads"]) > model.stat().st_size // 1000 and int(failed["pool"]) == 6
+
+
 @pytest.mark.skipif(shutil.which("aarch64-linux-gnu-gcc") is None, reason="needs aarch64-linux-gnu-gcc")
 def test_the_library_crosses_to_arm(tmp_path):
     make(tmp_path, "CC=aarch64-linux-gnu-gcc")

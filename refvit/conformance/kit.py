@@ -4,13 +4,12 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..errors import BadInputError, UsageError
+from ..leftovers import temporary
 from ..rules import SPEC_VERSION
 from .difference import hexadecimal
 
@@ -102,21 +101,28 @@ def new_folder(path, force=False):
     written.
     """
     path = os.path.abspath(path)
-    temporary = f"{path}.{secrets.token_hex(6)}.tmp"
     check_target(path, force)
     try:
-        os.mkdir(temporary)
-        yield temporary
-        check_target(path, force)  # it may have appeared meanwhile
-        old = f"{temporary}.old"
-        if os.path.lexists(path):
-            os.rename(path, old)
-        os.rename(temporary, path)
-        shutil.rmtree(old, ignore_errors=True)
+        with temporary(path, os.mkdir) as unfinished:
+            yield unfinished
+            check_target(path, force)  # it may have appeared meanwhile
+            with temporary(path, os.mkdir) as old:
+                _replace(path, unfinished, os.path.join(old, "kit"))
     except OSError as error:
         raise BadInputError(path, f"cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(path, unfinished, old):
+    """Rename ``unfinished`` to ``path``; what was there goes to ``old``, and back where that fails."""
+    had_one = os.path.lexists(path)
+    if had_one:
+        os.rename(path, old)
+    try:
+        os.rename(unfinished, path)
+    except BaseException:
+        if had_one:
+            os.rename(old, path)
+        raise
 
 
 class Writer:

@@ -20,6 +20,7 @@ from ..config import dataclass_from_dict
 from ..errors import BadInputError, UsageError
 from ..evaluate import top_k
 from ..files import atomic_write, read_bytes
+from ..leftovers import drop_leftovers
 from ..model import Model
 from ..weights import load_model, save_model
 from . import losses
@@ -233,7 +234,6 @@ def prepare_folder(folder, resume):
         if not resume and folder.exists() and any(folder.iterdir()):
             raise UsageError(folder, "is not empty", "a new or empty folder", "files", "--resume, or another --out")
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink()
+        drop_leftovers(folder)
     except OSError as error:
         raise BadInputError(folder, f"cannot be used: {error.strerror}") from None
