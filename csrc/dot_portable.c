@@ -41,4 +41,4 @@ static int32_t row_sum(size_t length, const int8_t *x)
     return sum;
 }
 
-const struct dot_kernels dot_portable = {WIDTH, decode, multiply, multiply, row_sum};
+const struct dot_kernels dot_portable = {WIDTH, TERNARY_OFFSET, INT8_OFFSET, decode, multiply, multiply, row_sum};

@@ -14,6 +14,9 @@ static const struct {
     [REFVIT_AVXVNNI] = {6, 1},
     [REFVIT_AVX512VNNI] = {0, 0},
     [REFVIT_AVX512] = {8, 4},
+    [REFVIT_NEON] = {8, 4},
+    [REFVIT_NEONDOT] = {8, 2},
+    [REFVIT_RVZBB] = {8, 8},
 };
 
 int refvit_family(int backend, size_t m, size_t bits)

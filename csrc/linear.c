@@ -103,7 +103,7 @@ static void linear_dot(struct run *run, struct scratch *scratch, const struct re
         layer->n, layer->k, layer->planes, ternary ? layer->planes + layer->n * words : NULL, layer->codes, layer->k};
     const size_t blocks = (m + BLOCK_ROWS - 1) / BLOCK_ROWS;
     for (size_t i = 0; i < m; i++)
-        scratch->init[i] = -(ternary ? TERNARY_OFFSET : INT8_OFFSET) * scratch->codes.sums[i];
+        scratch->init[i] = -(ternary ? run->dot->ternary_offset : run->dot->int8_offset) * scratch->codes.sums[i];
     for (size_t first = 0; first < layer->n; first += run->dot->cols) {
         const size_t cols = layer->n - first < run->dot->cols ? layer->n - first : run->dot->cols;
         run->dot->decode(&weights, first, cols, scratch->panel);
