@@ -11,7 +11,7 @@ C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test compilers oracle exhaustive wheel sizes lint-c clean
+.PHONY: help setup demo test compilers cross-full oracle exhaustive wheel sizes lint-c clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -37,6 +37,10 @@ compilers: setup ## Hold the kernels of gcc and clang at -O0, -O2, -O3 to the bi
 
 oracle: setup ## Hold refvit to the oracle in plain Python: the kit's larger models too, and many more drawn cases (minutes)
 	REFVIT_ORACLE=all nice $(VENV)/bin/python -m pytest -q -rs tests/test_oracle.py tests/test_oracle_files.py
+
+cross-full: setup ## Hold the kernels on other CPUs, emulated, to the same bits over many shapes; count their instructions (minutes)
+	REFVIT_CROSS=all REFVIT_REQUIRE=all $(VENV)/bin/python -m pytest -q -rs tests/test_cross.py tests/test_disassembly.py
+	$(VENV)/bin/python -m tests.cross_counts
 
 exhaustive: build/exhaustive build/near_avx512 build/near_avx2 ## Hold exp, erf and the bounds of codes on all 2^32 inputs (minutes)
 	nice build/near_avx512

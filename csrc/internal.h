@@ -156,5 +156,8 @@ extern const struct row_kernels row_kernels_portable;
 extern const struct row_kernels row_kernels_avx2;
 extern const struct row_kernels row_kernels_avx512;
 #endif
+#if REFVIT_ARM64
+extern const struct row_kernels row_kernels_neon;
+#endif
 
 #endif

@@ -340,6 +340,7 @@ INLINE floats erf_float(erf_float_rows rows, int k)
     return f_join(erf_float_part(rows.a, low, high), erf_float_part(rows.b, low, high));
 }
 
+#include "rows_x86.h"
 #include "rows_vector.h"
 #include "steps_vector.h"
 

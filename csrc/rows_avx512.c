@@ -247,6 +247,7 @@ INLINE floats erf_float(erf_float_rows rows, int k)
     return _mm512_permutexvar_ps(rows, column);
 }
 
+#include "rows_x86.h"
 #include "rows_vector.h"
 #include "steps_vector.h"
 

@@ -4,11 +4,14 @@ A build is for one instruction set at the least, its baseline; several CPUs run 
 """
 
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from tests.toolchain import BUILDER, FLAGS, ROOT, compile_all, need
 
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror")
 SOURCES = ROOT / "tests" / "cross"
 ZBB = "zba=false,zbc=false,zbs=false,zbb="
 
@@ -23,8 +26,9 @@ class Build:
 
 MACHINE = BUILDER["MACHINE_FLAGS"]
 BUILDS = {
-    "x86_64": Build("gcc"),
+    "here": Build("gcc"),
     "aarch64": Build("aarch64-linux-gnu-gcc"),
+    "aarch64 by clang": Build("clang", ("--target=aarch64-linux-gnu",)),
     "armv7": Build("arm-linux-gnueabihf-gcc"),
     "armv6": Build("arm-linux-gnueabi-gcc", ("-march=armv6", "-mfpu=vfp", "-mfloat-abi=softfp")),
     "riscv64": Build("riscv64-linux-gnu-gcc", (), ("hwprobe.c",), ("-Wl,--wrap=syscall",)),
@@ -43,6 +47,7 @@ class Cpu:
 CPUS = {
     "cortex-a53": Cpu("aarch64", ("qemu-aarch64", "-cpu", "cortex-a53"), ("neon",)),
     "neoverse-n1": Cpu("aarch64", ("qemu-aarch64", "-cpu", "neoverse-n1"), ("neon", "neondot")),
+    "neoverse-n1 by clang": Cpu("aarch64 by clang", ("qemu-aarch64", "-cpu", "neoverse-n1"), ("neon", "neondot")),
     "cortex-a7": Cpu("armv7", ("qemu-arm", "-cpu", "cortex-a7"), ("neon",)),
     "cortex-a9 without NEON": Cpu("armv7", ("qemu-arm", "-cpu", "cortex-a9,neon=off"), ()),
     "arm1176": Cpu("armv6", ("qemu-arm", "-cpu", "arm1176"), ()),
@@ -55,23 +60,29 @@ PENTIUM_3 = Cpu("i686", ("qemu-i386", "-cpu", "pentium3"), None)  # it has no SS
 
 
 @lru_cache(maxsize=None)
-def kernels(name, folder):
+def room():
+    """A folder that lasts as long as the process."""
+    return tempfile.TemporaryDirectory(prefix="refvit-cross-")
+
+
+@lru_cache(maxsize=None)
+def kernels(name):
     """Object files of csrc.  -> their paths"""
     build = BUILDS[name]
     need(build.compiler)
-    output = folder / name
+    output = Path(room().name) / name
     output.mkdir()
-    return tuple(compile_all([build.compiler, *build.options, *FLAGS], sorted((ROOT / "csrc").glob("*.c")), output))
+    return tuple(compile_all([build.compiler, *build.options, *FLAGS, *WARNINGS], sorted((ROOT / "csrc").glob("*.c")), output))
 
 
 @lru_cache(maxsize=None)
 def program(name, folder, sources):
     """An executable of some files of tests/cross, which may include generated headers in ``folder``.  -> its path"""
     build = BUILDS[name]
-    objects = kernels(name, folder)
-    output = folder / name / sources[0].replace(".c", "")
+    objects = kernels(name)
+    output = objects[0].parent / sources[0].replace(".c", "")
     files = [SOURCES / source for source in (*sources, *build.more_sources)]
-    command = [build.compiler, *build.options, *FLAGS, "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'csrc'}", f"-I{folder}"]
+    command = [build.compiler, *build.options, *FLAGS, *WARNINGS, f"-I{ROOT / 'csrc'}", f"-I{folder}"]
     command += ["-static", "-o", output, *files, *objects, *build.link, "-lm", "-lpthread"]
     subprocess.run(command, check=True)
     return output

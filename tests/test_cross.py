@@ -6,6 +6,7 @@ skip, unless REFVIT_REQUIRE names it (see tests/toolchain.py).
 
 import hashlib
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ from tests.fingerprint import engines
 ALL = os.environ.get("REFVIT_CROSS") == "all"
 CHECK = ("check.c", "sha256.c", "products.c", "rows.c", "models.c")
 ROUNDS = 2000 if ALL else 100
-HERE = Cpu("x86_64", (), ())
+HERE = Cpu("here", (), ())
 
-pytestmark = pytest.mark.skipif("portable" not in kernels.backends(), reason="needs the compiled kernels")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="needs qemu-user, which is for Linux"),
+    pytest.mark.skipif("portable" not in kernels.backends(), reason="needs the compiled kernels"),
+]
 
 
 @pytest.fixture(scope="module")
