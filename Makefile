@@ -38,7 +38,7 @@ compilers: setup ## Hold the kernels of gcc and clang at -O0, -O2, -O3 to the bi
 oracle: setup ## Hold refvit to the oracle in plain Python: the kit's larger models too, and many more drawn cases (minutes)
 	REFVIT_ORACLE=all nice $(VENV)/bin/python -m pytest -q -rs tests/test_oracle.py tests/test_oracle_files.py
 
-cross-full: setup ## Hold the kernels on other CPUs, emulated, to the same bits over many shapes; count their instructions (minutes)
+cross-full: setup ## Hold the kernels on other CPUs, emulated, to the same bits; count their instructions (minutes)
 	REFVIT_CROSS=all REFVIT_REQUIRE=all $(VENV)/bin/python -m pytest -q -rs tests/test_cross.py tests/test_disassembly.py
 	$(VENV)/bin/python -m tests.cross_counts
 

@@ -1,5 +1,5 @@
-/* Which of the two families of ternary products is faster: a table, measured by `refvit bench --kernels` on x86; for other
-   CPUs, which takes fewer instructions, counted by `make cross-full`.
+/* Which of the two families of ternary products is faster: a table, measured by `refvit bench --kernels` on x86; of
+   other CPUs, which takes fewer instructions, as `make cross-full` counts them.
 
    Popcount products take time in proportion to the bits of the activations, dot products do not; dot products decode
    the weights first, which pays from some rows on. Both are exact, so that the choice is invisible in results. */

@@ -15,8 +15,8 @@
 #define REFVIT_X86 0
 #endif
 
-/* NEON is part of every aarch64; for 32-bit ARM gcc compiles it in functions that ask for it, other compilers only where
-   it may be used everywhere. */
+/* NEON is part of every aarch64; for 32-bit ARM gcc compiles it in functions that ask for it, other compilers only
+   where it may be used everywhere. */
 #if defined(__aarch64__) && defined(__AARCH64EL__)
 #define REFVIT_ARM64 1
 #else

@@ -6,17 +6,11 @@
 
 #if REFVIT_ARM
 #include "neon.h"
+#include "popcount_panel.h"
 
-#define VECS 2
-#define CHANNELS ((size_t)4)
-#define DEPTH ((size_t)31) /* words of a panel, whose bits a byte can count: 31 * 8 <= 255 */
-#define TILE ((size_t)4)   /* rows of a tile */
+#define VECS 2 /* registers of the channels of a panel */
 
-/* Words first .. first + depth of the channels from `channel` on; the lanes beyond the last channel are zeros. */
-struct panel {
-    size_t channel, channels, first, depth;
-    uint64_t nonzero[DEPTH * CHANNELS], neg[DEPTH * CHANNELS];
-};
+typedef int32x4_t counts;
 
 /* A plane of 64 codes: the bit of each byte is moved to its place among eight, which are added up. */
 INLINE uint64_t gather_bits(const uint8x16_t *codes, uint8x16_t bit)
@@ -54,23 +48,7 @@ TARGET void pack_bits_neon(const struct pack_job *job)
     }
 }
 
-static void fill_panel(const struct ternary_job *job, struct panel *panel)
-{
-    if (panel->channels < CHANNELS) {
-        memset(panel->nonzero, 0, sizeof panel->nonzero);
-        memset(panel->neg, 0, sizeof panel->neg);
-    }
-    for (size_t c = 0; c < panel->channels; c++) {
-        const size_t from = (panel->channel + c) * job->words + panel->first;
-        for (size_t w = 0; w < panel->depth; w++) {
-            panel->nonzero[w * CHANNELS + c] = job->pos[from + w] ^ job->neg[from + w];
-            panel->neg[w * CHANNELS + c] = job->neg[from + w];
-        }
-    }
-}
-
-/* Popcounts of one plane, x [depth][step], for `rows` rows, of each channel. */
-INLINE void count_plane(size_t rows, const struct panel *panel, const uint64_t *x, size_t step, int32x4_t *counts)
+INLINE void count_plane(size_t rows, const struct panel *panel, const uint64_t *x, size_t step, counts *found)
 {
     uint8x16_t bytes[TILE * VECS];
     UNROLL
@@ -92,12 +70,16 @@ INLINE void count_plane(size_t rows, const struct panel *panel, const uint64_t *
     }
     UNROLL
     for (size_t r = 0; r < rows; r++)
-        counts[r] = add_pairs(vreinterpretq_s32_u32(vpaddlq_u16(vpaddlq_u8(bytes[r * VECS]))),
-                              vreinterpretq_s32_u32(vpaddlq_u16(vpaddlq_u8(bytes[r * VECS + 1]))));
+        found[r] = add_pairs(vreinterpretq_s32_u32(vpaddlq_u16(vpaddlq_u8(bytes[r * VECS]))),
+                             vreinterpretq_s32_u32(vpaddlq_u16(vpaddlq_u8(bytes[r * VECS + 1]))));
 }
 
-/* out = start - sums, of the channels there are. */
-INLINE void store_row(const struct panel *panel, int32x4_t sums, const int32_t *start, int32_t *out)
+INLINE counts twice_minus(counts a, counts b)
+{
+    return vsubq_s32(vaddq_s32(a, a), b);
+}
+
+INLINE void store_row(const struct panel *panel, counts sums, const int32_t *start, int32_t *out)
 {
     int32_t rest[CHANNELS] = {0};
     if (panel->channels == CHANNELS) {
@@ -109,48 +91,11 @@ INLINE void store_row(const struct panel *panel, int32x4_t sums, const int32_t *
     memcpy(out, rest, panel->channels * sizeof *rest);
 }
 
-/* Horner's rule from the top plane down, for the negative of the product, as the top plane alone weighs negatively. */
-INLINE void ternary_tile(const struct ternary_job *job, const struct panel *panel, size_t i, const size_t rows)
-{
-    const size_t row = i % GROUP, step = group_rows(job->m, i - row), plane = job->words * step;
-    const uint64_t *x = job->x + (i - row) * job->words * job->bits + panel->first * step + row;
-    int32x4_t sums[TILE], counts[TILE];
-    count_plane(rows, panel, x + (job->bits - 1) * plane, step, sums);
-    for (size_t p = job->bits - 1; p-- > 0;) {
-        count_plane(rows, panel, x + p * plane, step, counts);
-        UNROLL
-        for (size_t r = 0; r < rows; r++)
-            sums[r] = vsubq_s32(vaddq_s32(sums[r], sums[r]), counts[r]);
-    }
-    for (size_t r = 0; r < rows; r++) {
-        int32_t *out = job->out + (i + r) * job->n + panel->channel;
-        store_row(panel, sums[r], panel->first ? out : job->neg_counts + panel->channel, out);
-    }
-}
-
-/* A constant number of rows lets the counters of each height live in registers. */
-TARGET static void ternary_rows(const struct ternary_job *job, const struct panel *panel, size_t i, size_t rows)
-{
-    switch (rows) {
-    case 1: ternary_tile(job, panel, i, 1); break;
-    case 2: ternary_tile(job, panel, i, 2); break;
-    case 3: ternary_tile(job, panel, i, 3); break;
-    default: ternary_tile(job, panel, i, TILE);
-    }
-}
+#include "popcount_tiles.h"
 
 void ternary_neon(const struct ternary_job *job)
 {
-    struct panel panel;
-    for (panel.channel = 0; panel.channel < job->n; panel.channel += CHANNELS) {
-        panel.channels = job->n - panel.channel < CHANNELS ? job->n - panel.channel : CHANNELS;
-        for (panel.first = 0; panel.first < job->words; panel.first += DEPTH) {
-            panel.depth = job->words - panel.first < DEPTH ? job->words - panel.first : DEPTH;
-            fill_panel(job, &panel);
-            for (size_t i = 0; i < job->m; i += TILE)
-                ternary_rows(job, &panel, i, job->m - i < TILE ? job->m - i : TILE);
-        }
-    }
+    ternary_panels(job);
 }
 
 #endif

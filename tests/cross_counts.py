@@ -2,10 +2,10 @@
 
     python -m tests.cross_counts [--functions] [CPU ...]
 
-A board is not needed to compare two variants of a kernel: the emulator counts what is executed, though not how long that
-takes. Prints a table for each CPU: instructions for a multiplication or a value of each kernel at the sizes of DeiT-S, and
-millions for a picture through ternary DeiT-Ti of 224 and narrow models; a column for each backend. --functions adds the
-functions that a picture through DeiT-Ti spends most in.
+A board is not needed to compare two variants of a kernel: the emulator counts what is executed, though not how long
+that takes. Prints a table for each CPU: instructions for a multiplication or a value of each kernel at the sizes of
+DeiT-S, and millions for a picture through ternary DeiT-Ti of 224 and narrow models; a column for each backend.
+--functions adds the functions that a picture through DeiT-Ti spends most in.
 """
 
 import argparse

@@ -72,7 +72,8 @@ def kernels(name):
     need(build.compiler)
     output = Path(room().name) / name
     output.mkdir()
-    return tuple(compile_all([build.compiler, *build.options, *FLAGS, *WARNINGS], sorted((ROOT / "csrc").glob("*.c")), output))
+    command = [build.compiler, *build.options, *FLAGS, *WARNINGS]
+    return tuple(compile_all(command, sorted((ROOT / "csrc").glob("*.c")), output))
 
 
 @lru_cache(maxsize=None)

@@ -19,7 +19,7 @@ from tests.test_engine import NARROW, SETTINGS, packed
 
 ALL = os.environ.get("REFVIT_CROSS") == "all"
 CHECK = ("check.c", "sha256.c", "products.c", "rows.c", "models.c")
-ROUNDS = 2000 if ALL else 100
+ROUNDS = 1000 if ALL else 100
 HERE = Cpu("here", (), ())
 
 pytestmark = [

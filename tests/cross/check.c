@@ -1,11 +1,11 @@
-/* A program for any CPU: every backend usable here has the bits of the portable one, in every kernel of inference and in
-   the whole forward pass; and those bits as SHA-256, which are the same on every CPU.
+/* A program for any CPU: every backend usable here has the bits of the portable one, in every kernel of inference and
+   in the whole forward pass; and those bits as SHA-256, which are the same on every CPU.
 
        check [ROUNDS]
 
-   Prints "backends NAME ...", "kernels SHA", "models SHA"; ROUNDS is how many shapes are tried of each kernel. The caller
-   of the kernels, this program, rounds upwards and flushes subnormals, as far as the CPU can (N14). Exit codes: 0 ok, 1 a
-   backend differs or the caller's rounding is lost, 4 this CPU lacks what the program was compiled for. */
+   Prints "backends NAME ...", "kernels SHA", "models SHA"; ROUNDS is how many shapes are tried of each kernel. The
+   caller of the kernels, this program, rounds upwards and flushes subnormals, as far as the CPU can (N14). Exit codes:
+   0 ok, 1 a backend differs or the caller's rounding is lost, 4 this CPU lacks what the program was compiled for. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 
 #include "check.h"

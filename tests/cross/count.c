@@ -2,8 +2,8 @@
 
        qemu-aarch64 -plugin libcount.so,out=FILE PROGRAM
 
-   FILE gets a line "COUNT FUNCTION" for each, names from the program's symbols. Debian does not package qemu-plugin.h; what
-   is used of it is declared here. A block counts whole, for the function that it begins in. */
+   FILE gets a line "COUNT FUNCTION" for each, names from the program's symbols. Debian does not package qemu-plugin.h;
+   what is used of it is declared here. A block counts whole, for the function that it begins in. */
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* qemu-user before 8.1 does not know the call by which Linux tells a RISC-V program what its CPU has; there this one, put
-   around syscall() by the linker, answers in its place that it has Zbb where the environment has a variable ZBB. */
+/* qemu-user before 8.1 does not know the call by which Linux tells a RISC-V program what its CPU has; there this one,
+   put around syscall() by the linker, answers in its place that it has Zbb where the environment has a variable ZBB. */
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>

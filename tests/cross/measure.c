@@ -67,10 +67,10 @@ static long picture(int backend, const struct model_case *model)
 {
     struct refvit_pool *pool = refvit_pool_new(1);
     const size_t size = refvit_work_size(model->model, backend, 1);
-    uint8_t *memory = malloc(size + 64);
+    uint8_t *memory = malloc(size + 64), *buffer = memory + 64 - (uintptr_t)memory % 64;
     if (!pool || !memory || model->model->classes > LONG)
         return 0;
-    return !refvit_forward(model->model, backend, pool, 1, model->u8, NULL, y, memory + 64 - (uintptr_t)memory % 64, size);
+    return !refvit_forward(model->model, backend, pool, 1, model->u8, NULL, y, buffer, size);
 }
 
 int main(int argc, char **argv)

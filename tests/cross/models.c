@@ -15,7 +15,8 @@ static void forward(int backend, size_t threads, const struct model_case *model,
     float *logits = malloc(model->images * model->model->classes * sizeof *logits);
     if (!pool || !memory || !logits)
         exit(1);
-    note(record, (uint32_t)refvit_forward(model->model, backend, pool, model->images, model->u8, NULL, logits, work, size));
+    const int status = refvit_forward(model->model, backend, pool, model->images, model->u8, NULL, logits, work, size);
+    note(record, (uint32_t)status);
     note_floats(record, model->images * model->model->classes, logits);
     refvit_pool_free(pool);
     free(memory);

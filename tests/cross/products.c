@@ -5,7 +5,8 @@
 
 static const size_t rows[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 17, 25};
 static const size_t channels[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 65};
-static const size_t lengths[] = {0, 1, 3, 4, 5, 15, 16, 17, 63, 64, 65, 127, 128, 200, 255, 257, 1024, 1100, 2047, 4100};
+static const size_t lengths[] = {0,  1,   3,   4,   5,   15,  16,   17,   63,   64,
+                                 65, 127, 128, 200, 255, 257, 1024, 1100, 2047, 4100};
 
 #define PICK(from, state) from[next(state) % (sizeof from / sizeof *from)]
 

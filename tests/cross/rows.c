@@ -76,9 +76,10 @@ static void rescale_case(int backend, const struct shape *shape, struct record *
 static void layernorm_case(int backend, const struct shape *shape, struct record *record)
 {
     uint64_t state = shape->seed;
-    const float *x = fill(&state, shape->m * shape->k), *weight = fill(&state, shape->k), *bias = fill(&state, shape->k);
-    float *y = guarded(shape->m * shape->k * sizeof *y);
-    note_result(record, refvit_layernorm(backend, shape->m, shape->k, x, weight, bias, 1e-6f, y), shape->m * shape->k, y);
+    const size_t m = shape->m, k = shape->k;
+    const float *x = fill(&state, m * k), *weight = fill(&state, k), *bias = fill(&state, k);
+    float *y = guarded(m * k * sizeof *y);
+    note_result(record, refvit_layernorm(backend, m, k, x, weight, bias, 1e-6f, y), m * k, y);
 }
 
 static void softmax_case(int backend, const struct shape *shape, struct record *record)
