@@ -370,18 +370,15 @@ INLINE erf_float_rows erf_float_rows_at(floats i)
     return rows;
 }
 
-/* Coefficient k of four rows of the table; a constant, once inlined. */
-INLINE uint8x16_t erf_four(size_t row, int k)
-{
-    const double(*const c)[8] = refvit_erf_table + row;
-    const float four[4] = {(float)c[0][k], (float)c[1][k], (float)c[2][k], (float)c[3][k]};
-    return vreinterpretq_u8_f32(vld1q_f32(four));
-}
-
+/* Coefficient k of all rows of the table is a constant, once inlined. */
 INLINE floats erf_float(erf_float_rows rows, int k)
 {
-    const uint8x16x4_t table = {{erf_four(0, k), erf_four(4, k), erf_four(8, k), erf_four(12, k)}};
+    float all[LANES];
     floats r;
+    UNROLL
+    for (size_t i = 0; i < LANES; i++)
+        all[i] = (float)refvit_erf_table[i][k];
+    const uint8x16x4_t table = vld1q_u8_x4((const uint8_t *)all);
     UNROLL
     for (size_t i = 0; i < VECS; i++)
         r.v[i] = vreinterpretq_f32_u8(vqtbl4q_u8(table, rows.v[i]));
