@@ -5,13 +5,22 @@ VENV ?= .venv
 WEIGHTS ?=
 IMAGES ?=
 
-C_SOURCES := $(wildcard csrc/*.c) tools/exhaustive.c tools/near.c refvit/data/kit/check.c
+C_SOURCES := $(wildcard csrc/*.c) tools/exhaustive.c tools/near.c tools/refvit_run.c refvit/data/kit/check.c
 C_COMPILERS := $(foreach cc,gcc clang,$(if $(shell command -v $(cc)),$(cc)))
 C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fno-math-errno -fno-fast-math -ffp-contract=off
+BUILD ?= build
+LIB_DEFINES ?=
+LIB_FLAGS = -std=c99 $(LIB_LEVEL) -fPIC -ffunction-sections -fno-asynchronous-unwind-tables -fno-math-errno \
+            -fno-fast-math -ffp-contract=off $(LIB_DEFINES)
+LIB_LEVEL = -O3
+LIB_OBJECTS := $(patsubst csrc/%.c,$(BUILD)/lib/%.o,$(filter-out csrc/train%.c csrc/memory.c,$(wildcard csrc/*.c)))
+LIB_SMALL := attention_float base3 build decimal entry forward header json library picture settings sha256 sort source \
+            tensors texts units windows workspace \
+            rows_avx2 x86_avx2 # no faster at -O3
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test compilers cross-full oracle exhaustive wheel sizes lint-c clean
+.PHONY: help setup demo test lib compilers cross-full oracle exhaustive wheel sizes lint-c clean FORCE
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +40,39 @@ demo: setup ## Run the main job; WEIGHTS=file IMAGES="folder picture ..." classi
 
 test: setup ## Run the tests
 	$(VENV)/bin/python -m pytest -q -rs tests
+
+lib: $(addprefix $(BUILD)/,librefvit.a librefvit.so refvit.h refvit-run) ## Build the C library and refvit-run, without Python; CC=aarch64-linux-gnu-gcc crosses
+
+$(LIB_SMALL:%=$(BUILD)/lib/%.o): LIB_LEVEL = -O2
+
+$(BUILD)/lib/flags: FORCE # changes where what would be compiled changes
+	@mkdir -p $(@D)
+	@echo '$(CC) $(LIB_FLAGS) $(LIB_SMALL)' | cmp -s - $@ || echo '$(CC) $(LIB_FLAGS) $(LIB_SMALL)' > $@
+
+$(BUILD)/lib/%.o: csrc/%.c $(wildcard csrc/*.h) $(BUILD)/lib/flags
+	$(CC) $(LIB_FLAGS) -c -o $@ $<
+
+$(BUILD)/lib/all.o: $(LIB_OBJECTS) # one object, so that a program meets no other names than refvit_*
+	$(CC) -r -nostdlib -o $@ $(LIB_OBJECTS)
+	$(shell $(CC) -print-prog-name=objcopy) --wildcard --keep-global-symbol='refvit_*' $@
+
+$(BUILD)/librefvit.a: $(BUILD)/lib/all.o
+	rm -f $@
+	$(shell $(CC) -print-prog-name=ar) rcs $@ $<
+
+$(BUILD)/librefvit.so: $(BUILD)/lib/all.o
+	$(CC) -shared -Wl,-soname,librefvit.so -o $@ $< -lm -pthread
+
+$(BUILD)/refvit.h: csrc/refvit.h
+	@mkdir -p $(@D)
+	cp $< $@
+
+$(BUILD)/imagenet1k.h: refvit/data/imagenet1k.txt
+	@mkdir -p $(@D)
+	cut -f2 $< | sed 's/.*/"&",/' > $@
+
+$(BUILD)/refvit-run: tools/refvit_run.c $(addprefix $(BUILD)/,refvit.h imagenet1k.h librefvit.a)
+	$(CC) $(LIB_FLAGS) -I$(BUILD) -Wl,--gc-sections -o $@ $< $(BUILD)/librefvit.a -lm -pthread
 
 compilers: setup ## Hold the kernels of gcc and clang at -O0, -O2, -O3 to the bits of NumPy, look for data races
 	REFVIT_COMPILERS=all REFVIT_REQUIRE=gcc,clang $(VENV)/bin/python -m pytest -q -rs tests/test_compilers.py
@@ -64,10 +106,10 @@ wheel: setup ## Build the wheel; try it on every Python here, and an installatio
 sizes: ## Lines of every file and its longest function
 	@$(PYTHON) tools/sizes.py
 
-lint-c: ## Compile all C with every compiler present (gcc, clang), warnings being errors
+lint-c: $(BUILD)/refvit.h $(BUILD)/imagenet1k.h ## Compile all C with every compiler present (gcc, clang), warnings being errors
 	@test -n "$(C_COMPILERS)" || { echo "lint-c needs gcc or clang"; exit 1; }
 	@set -e; for cc in $(C_COMPILERS); do for source in $(C_SOURCES); do \
-	    echo "$$cc $$source"; $$cc $(C_FLAGS) -c -o /dev/null $$source; done; done
+	    echo "$$cc $$source"; $$cc $(C_FLAGS) -I$(BUILD) -c -o /dev/null $$source; done; done
 
 clean: ## Remove the virtual environment, compiled files and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis refvit/_kernels.*

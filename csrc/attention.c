@@ -13,17 +13,11 @@ struct head {
     float s_q, s_k, s_v;
 };
 
-void heads_amax(const struct run *run, const struct refvit_stage *stage, size_t rows, const float *qkv, float *amax)
+void heads_amax(const struct run *run, const struct refvit_stage *stage, const float *columns, float *amax)
 {
-    const size_t heads = 3 * stage->heads, width = stage->width / stage->heads;
-    for (size_t h = 0; h < heads; h++)
-        amax[h] = 0.0f;
-    for (size_t i = 0; i < rows; i++) {
-        for (size_t h = 0; h < heads; h++, qkv += width) {
-            const float largest = run->steps->amax(width, qkv);
-            amax[h] = largest > amax[h] ? largest : amax[h];
-        }
-    }
+    const size_t width = stage->width / stage->heads;
+    for (size_t h = 0; h < 3 * stage->heads; h++)
+        amax[h] = run->steps->amax(width, columns + h * width);
 }
 
 /* The scale of part 0 (q), 1 (k) or 2 (v) of a head, over all chunks and the row of padding. */
@@ -38,13 +32,6 @@ static float head_scale(const struct run *run, const struct refvit_stage *stage,
     return scale_from_amax(amax, 8);
 }
 
-static size_t row_of(const struct refvit_stage *stage, const struct head *head, size_t token)
-{
-    if (!head->rows)
-        return token;
-    return head->rows[token] < 0 ? stage->tokens : (size_t)head->rows[token];
-}
-
 /* Codes of `count` tokens from `start` on, of q, k or v. */
 static void quantize(struct run *run, const struct refvit_stage *stage, const struct head *head, size_t start,
                      size_t count, const float *x, float s, int8_t *q, size_t q_stride)
@@ -55,29 +42,18 @@ static void quantize(struct run *run, const struct refvit_stage *stage, const st
     note_status(run, run->steps->token_codes(&job));
 }
 
-/* [T][D] -> [D][T], rows of the result padded with zeros. */
-static void transpose(size_t t, size_t d, const int8_t *codes, int8_t *columns)
-{
-    const size_t wide = padded(t);
-    for (size_t j = 0; j < d; j++)
-        memset(columns + j * wide + t, 0, wide - t);
-    for (size_t i = 0; i < t; i++)
-        for (size_t j = 0; j < d; j++)
-            columns[j * wide + i] = codes[i * d + j];
-}
-
-/* Codes of all keys and values of the window, and their panels: scores need keys as channels, contexts values. */
+/* Codes of all values and keys of the window, and their panels: contexts need values as channels, scores keys. */
 static void prepare(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct head *head)
 {
-    const size_t t = head->tokens, d = head->width, wide = padded(t), cols = run->dot->cols;
-    const struct dot_weights keys = {t, d, NULL, NULL, scratch->key, d}, values = {d, t, NULL, NULL, scratch->value, wide};
-    quantize(run, stage, head, 0, t, head->v, head->s_v, scratch->key, d); /* on their way into columns */
-    transpose(t, d, scratch->key, scratch->value);
+    const size_t t = head->tokens, d = head->width, cols = run->dot->cols;
+    const struct dot_weights keys = {t, d, NULL, NULL, scratch->key, d}, values = {d, t, NULL, NULL, scratch->key, d};
+    quantize(run, stage, head, 0, t, head->v, head->s_v, scratch->key, d);
+    for (size_t first = 0; first < d; first += cols)
+        run->dot->decode_inputs(&values, first, d - first < cols ? d - first : cols,
+                                scratch->value_panels + first * padded(t));
     quantize(run, stage, head, 0, t, head->k, head->s_k, scratch->key, d);
     for (size_t first = 0; first < t; first += cols)
         run->dot->decode(&keys, first, t - first < cols ? t - first : cols, scratch->key_panels + first * padded(d));
-    for (size_t first = 0; first < d; first += cols)
-        run->dot->decode(&values, first, d - first < cols ? d - first : cols, scratch->value_panels + first * wide);
 }
 
 /* acc [rows][n] = codes [rows][k] times panels of n channels. */
@@ -89,20 +65,21 @@ static void multiply(struct run *run, struct scratch *scratch, size_t rows, size
         scratch->init[i] = -run->dot->int8_offset * run->dot->row_sum(padded(k), q + i * stride);
     for (size_t first = 0; first < n; first += cols) {
         const struct dot_job job = {rows, k, n - first < cols ? n - first : cols, q, stride, scratch->init,
-                                    panels + first * padded(k), scratch->acc + first, n};
+                                    panels + first * padded(k), scratch->acc + first, n, {{"", ""}, 0}};
         run->dot->int8(&job);
     }
 }
 
-/* One row of accumulated scores -> codes of its probabilities. */
-static void probabilities(struct run *run, struct scratch *scratch, const struct head *head, const int32_t *acc,
-                          const float *bias, const float *mask, int8_t *q)
+/* Accumulated scores of rows from `start` on -> codes of their probabilities. */
+static void probabilities(struct run *run, struct scratch *scratch, const struct head *head, size_t rows,
+                          const float *bias, const float *mask)
 {
     const size_t t = head->tokens;
     const float root = (float)(1.0 / sqrt((double)head->width));
-    run->steps->scores(t, acc, head->s_q, head->s_k, root, bias, mask, scratch->row);
-    note_status(run, run->steps->softmax_codes(t, scratch->row, scratch->room, q));
-    memset(q + t, 0, padded(t) - t);
+    for (size_t i = 0; i < rows; i++)
+        run->steps->scores(t, scratch->acc + i * t, head->s_q, head->s_k, root, bias ? bias + i * t : NULL,
+                           mask ? mask + i * t : NULL, scratch->scores + i * t);
+    note_status(run, run->steps->softmax_codes(rows, t, scratch->scores, scratch->room, scratch->prob, padded(t)));
 }
 
 /* Rows from `start` of the window: scores, probabilities, context. */
@@ -116,19 +93,20 @@ static void attend_rows(struct run *run, struct scratch *scratch, const struct r
     memset(q, 0, rows * padded(d));
     quantize(run, stage, head, start, rows, head->q, head->s_q, q, padded(d));
     multiply(run, scratch, rows, d, t, q, padded(d), scratch->key_panels);
-    for (size_t i = 0; i < rows; i++) {
-        const size_t at = start + i;
-        probabilities(run, scratch, head, scratch->acc + i * t, block->bias ? block->bias + (number * t + at) * t : NULL,
-                      block->mask ? block->mask + (window * t + at) * t : NULL, p + i * wide);
-    }
+    probabilities(run, scratch, head, rows, block->bias ? block->bias + (number * t + start) * t : NULL,
+                  block->mask ? block->mask + (window * t + start) * t : NULL);
     multiply(run, scratch, rows, t, d, p, wide, scratch->value_panels);
     for (size_t j = 0; j < d; j++)
         scratch->filled[j] = head->s_v;
     for (size_t i = 0; i < rows; i++) {
-        const size_t row = row_of(stage, head, start + i);
-        if (row < stage->tokens)
+        const size_t row = row_of(stage, head->rows, start + i);
+        if (row < stage->tokens) {
             note_status(run, run->rows->rescale(1, d, scratch->acc + i * d, &s, scratch->filled, NULL,
                                                 run->context + row * stage->width + number * d));
+        } else if (run->model->per_image) { /* padding counts in the scale, that is all (N6) */
+            note_status(run, run->rows->rescale(1, d, scratch->acc + i * d, &s, scratch->filled, NULL, scratch->room));
+            note_range(scratch, d, scratch->room);
+        }
     }
 }
 
@@ -141,7 +119,11 @@ void attend(struct run *run, struct scratch *scratch, const struct refvit_stage 
                               head_scale(run, stage, number, 0), head_scale(run, stage, number, 1),
                               head_scale(run, stage, number, 2)};
     prepare(run, scratch, stage, &head);
+    memset(scratch->prob, 0, BLOCK_ROWS * padded(t)); /* rows have zeros beyond t */
     const size_t begin = t * part / parts, end = t * (part + 1) / parts;
-    for (size_t row = begin; row < end; row += BLOCK_ROWS)
-        attend_rows(run, scratch, stage, block, &head, window, number, row, end - row < BLOCK_ROWS ? end - row : BLOCK_ROWS);
+    size_t rows;
+    for (size_t row = begin; row < end; row += rows) {
+        rows = block_rows(end - row);
+        attend_rows(run, scratch, stage, block, &head, window, number, row, rows);
+    }
 }

@@ -1,6 +1,6 @@
 """cffi builder of the extension module refvit._kernels (API mode); setup.py runs it.
 
-The declarations come from the one header, refvit.h, between its two markers.
+The declarations come from the headers, between their two markers.
 """
 
 import platform
@@ -9,6 +9,7 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
+HEADERS = ("refvit.h", "training.h")
 FLAGS = ["-std=c99", "-O3", "-fno-math-errno", "-fno-fast-math", "-ffp-contract=off"]  # N14: the last two stay last
 MACHINE_FLAGS = {  # without which these compute floats in a wider format
     "i686": ["-msse2", "-mfpmath=sse"],
@@ -25,10 +26,11 @@ def declarations(header):
 
 
 ffibuilder = FFI()
-ffibuilder.cdef(declarations((HERE / "refvit.h").read_text(encoding="utf-8")))
+for name in HEADERS:
+    ffibuilder.cdef(declarations((HERE / name).read_text(encoding="utf-8")))
 ffibuilder.set_source(
     "refvit._kernels",
-    '#include "refvit.h"',
+    "\n".join(f'#include "{name}"' for name in HEADERS),
     sources=sorted(str(path) for path in HERE.glob("*.c")),
     depends=sorted(str(path) for path in HERE.glob("*.h")),
     include_dirs=[str(HERE)],

@@ -2,9 +2,8 @@
 #ifndef REFVIT_CODES_H
 #define REFVIT_CODES_H
 
+#include <float.h>
 #include <stdint.h>
-
-#include "refvit.h"
 
 #define SCALE_MIN 0x1p-126f /* N5: the smallest normal float */
 

@@ -23,6 +23,12 @@ struct dot_weights {
     size_t stride;
 };
 
+/* What will be read soon and may come into the cache meanwhile, in two places: so many bytes of each with every row. */
+struct dot_ahead {
+    const char *from[2];
+    size_t bytes;
+};
+
 /* out [m][cols] = init [m] + x [m][k] times a panel; x has `x_stride` bytes a row, zeros beyond k. */
 struct dot_job {
     size_t m, k, cols;
@@ -32,6 +38,7 @@ struct dot_job {
     const uint8_t *panel;
     int32_t *out;
     size_t out_stride;
+    struct dot_ahead ahead;
 };
 
 struct dot_kernels {
@@ -39,6 +46,8 @@ struct dot_kernels {
     int32_t ternary_offset, int8_offset; /* of the codes in it */
     /* Channels first .. first + cols of the weights -> panel. */
     void (*decode)(const struct dot_weights *weights, size_t first, size_t cols, uint8_t *panel);
+    /* The same of weights that lie by inputs: w [k][stride], each row holding all channels. */
+    void (*decode_inputs)(const struct dot_weights *weights, size_t first, size_t cols, uint8_t *panel);
     void (*ternary)(const struct dot_job *job);
     void (*int8)(const struct dot_job *job);
     /* Sum of `length` codes, a multiple of DOT_ALIGN. */
@@ -55,6 +64,20 @@ extern const struct dot_kernels dot_avx2, dot_avxvnni, dot_avx512vnni;
 #if REFVIT_ARM
 extern const struct dot_kernels dot_neon, dot_neondot;
 #endif
+
+/* The first share of `count` things in as few shares of at most `most` as will do, all nearly equal. */
+static inline size_t even_share(size_t count, size_t most)
+{
+    const size_t shares = (count + most - 1) / most;
+    return (count + shares - 1) / shares;
+}
+
+/* Bytes that a tile of so many rows fetches with each group of inputs, of either place ahead. */
+static inline size_t ahead_step(const struct dot_job *job, size_t rows)
+{
+    const size_t groups = (job->k + INPUTS - 1) / INPUTS;
+    return groups ? (job->ahead.bytes * rows + groups - 1) / groups : 0;
+}
 
 static inline size_t padded(size_t bytes)
 {

@@ -83,6 +83,30 @@ TARGET static void decode(const struct dot_weights *weights, size_t first, size_
     }
 }
 
+/* Channels of one input, a lane each; beyond the last input, where rows of activations are zero, the last stands in. */
+INLINE __m256i load_input(const struct dot_weights *weights, size_t input, size_t first, size_t cols)
+{
+    int64_t codes = 0;
+    memcpy(&codes, weights->w + (input < weights->k ? input : weights->k - 1) * weights->stride + first, cols);
+    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(codes));
+}
+
+TARGET static void decode_inputs(const struct dot_weights *weights, size_t first, size_t cols, uint8_t *panel)
+{
+    for (size_t j = 0; j < weights->k; j += INPUTS) {
+        for (size_t start = 0; start < WIDTH; start += LANES, panel += BYTES) {
+            const size_t rest = start < cols ? cols - start : 0, n = rest < LANES ? rest : LANES;
+            const size_t at = first + (rest ? start : 0);
+            const __m256i low = _mm256_or_si256(load_input(weights, j, at, n),
+                                                _mm256_slli_epi32(load_input(weights, j + 1, at, n), 8));
+            const __m256i high = _mm256_or_si256(load_input(weights, j + 2, at, n),
+                                                 _mm256_slli_epi32(load_input(weights, j + 3, at, n), 8));
+            const __m256i v = _mm256_or_si256(low, _mm256_slli_epi32(high, 16));
+            _mm256_storeu_si256((__m256i *)(void *)panel, _mm256_xor_si256(v, _mm256_set1_epi8(-128)));
+        }
+    }
+}
+
 INLINE __m256i load(const uint8_t *from)
 {
     return _mm256_loadu_si256((const __m256i *)(const void *)from);
@@ -190,7 +214,7 @@ TARGET static int32_t row_sum(size_t length, const int8_t *x)
     return (int32_t)(sums[0] + sums[1] + sums[2] + sums[3] - (int64_t)length * 128);
 }
 
-const struct dot_kernels dot_avx2 = {WIDTH, TERNARY_OFFSET, INT8_OFFSET, decode, ternary, int8, row_sum};
+const struct dot_kernels dot_avx2 = {WIDTH, TERNARY_OFFSET, INT8_OFFSET, decode, decode_inputs, ternary, int8, row_sum};
 
 /* acc + the four products in each lane; see dot_avx512.c for why this is not the intrinsic. */
 INLINE __m256i dot(__m256i acc, __m256i w, __m256i xs)
@@ -199,16 +223,19 @@ INLINE __m256i dot(__m256i acc, __m256i w, __m256i xs)
     return acc;
 }
 
-INLINE void vnni_tile(const struct dot_job *job, size_t row, const size_t rows)
+INLINE void vnni_tile(const struct dot_job *job, size_t row, size_t step, const size_t rows)
 {
     const size_t groups = (job->k + INPUTS - 1) / INPUTS;
     const int8_t *x = job->x + row * job->x_stride;
     const uint8_t *panel = job->panel;
+    const char *ahead[2] = {job->ahead.from[0] + row * job->ahead.bytes, job->ahead.from[1] + row * job->ahead.bytes};
     __m256i acc[VNNI_ROWS * COLS], w[COLS];
     UNROLL
     for (size_t i = 0; i < rows * COLS; i++)
         acc[i] = _mm256_set1_epi32(job->init[row + i / COLS]);
     for (size_t g = 0; g < groups; g++, x += INPUTS, panel += COLS * BYTES) {
+        _mm_prefetch(ahead[0] + g * step, _MM_HINT_T1);
+        _mm_prefetch(ahead[1] + g * step, _MM_HINT_T1);
         UNROLL
         for (size_t c = 0; c < COLS; c++)
             w[c] = load(panel + c * BYTES);
@@ -225,13 +252,14 @@ INLINE void vnni_tile(const struct dot_job *job, size_t row, const size_t rows)
 
 TARGET static void vnni(const struct dot_job *job)
 {
+    const size_t step = ahead_step(job, VNNI_ROWS);
     size_t row = 0;
     for (; row + VNNI_ROWS <= job->m; row += VNNI_ROWS)
-        vnni_tile(job, row, VNNI_ROWS);
+        vnni_tile(job, row, step, VNNI_ROWS);
     for (; row < job->m; row++)
-        vnni_tile(job, row, 1);
+        vnni_tile(job, row, step, 1);
 }
 
-const struct dot_kernels dot_avxvnni = {WIDTH, TERNARY_OFFSET, INT8_OFFSET, decode, vnni, vnni, row_sum};
+const struct dot_kernels dot_avxvnni = {WIDTH, TERNARY_OFFSET, INT8_OFFSET, decode, decode_inputs, vnni, vnni, row_sum};
 
 #endif

@@ -45,15 +45,20 @@ INLINE int8x16_t load_ternary(const struct dot_weights *weights, size_t row, siz
     return vsubq_s8(spread(weights->neg[at] >> shift), spread(weights->pos[at] >> shift));
 }
 
+/* The first n codes, then zeros. */
+INLINE int8x16_t load_codes(const int8_t *from, size_t n)
+{
+    int8_t codes[BYTES] = {0};
+    if (n >= BYTES)
+        return vld1q_s8(from);
+    memcpy(codes, from, n);
+    return vld1q_s8(codes);
+}
+
 INLINE int8x16_t load_int8(const struct dot_weights *weights, size_t row, size_t part)
 {
     const size_t start = part * BYTES, rest = start < weights->k ? weights->k - start : 0;
-    const int8_t *from = weights->w + row * weights->stride + start;
-    int8_t codes[BYTES] = {0};
-    if (rest >= BYTES)
-        return vld1q_s8(from);
-    memcpy(codes, from, rest);
-    return vld1q_s8(codes);
+    return load_codes(weights->w + row * weights->stride + start, rest);
 }
 
 TARGET static void decode(const struct dot_weights *weights, size_t first, size_t cols, uint8_t *panel)
@@ -73,6 +78,25 @@ TARGET static void decode(const struct dot_weights *weights, size_t first, size_
             for (size_t g = 0; g < GROUPS; g++)
                 vst1q_u8(panel + ((part * GROUPS + g) * COLS + block) * BYTES, vreinterpretq_u8_s32(groups[g]));
         }
+    }
+}
+
+/* Channels of one input; zeros beyond the last. */
+INLINE int8x16_t load_input(const struct dot_weights *weights, size_t input, size_t first, size_t cols)
+{
+    return load_codes(weights->w + input * weights->stride + first, input < weights->k ? cols : 0);
+}
+
+/* Whole registers of inputs, as dot_tile reads them. */
+TARGET static void decode_inputs(const struct dot_weights *weights, size_t first, size_t cols, uint8_t *panel)
+{
+    const size_t inputs = (weights->k + BYTES - 1) / BYTES * BYTES;
+    for (size_t j = 0; j < inputs; j += INPUTS, panel += INPUTS * WIDTH) {
+        int8x16x4_t group;
+        UNROLL
+        for (size_t i = 0; i < INPUTS; i++)
+            group.val[i] = load_input(weights, j + i, first, cols);
+        vst4q_s8((int8_t *)panel, group);
     }
 }
 
@@ -207,7 +231,7 @@ TARGET static int32_t row_sum(size_t length, const int8_t *x)
     return sums[0] + sums[1] + sums[2] + sums[3];
 }
 
-const struct dot_kernels dot_neon = {WIDTH, 0, 0, decode, ternary, int8, row_sum};
+const struct dot_kernels dot_neon = {WIDTH, 0, 0, decode, decode_inputs, ternary, int8, row_sum};
 
 #if REFVIT_ARM64
 
@@ -277,7 +301,7 @@ DOT_TARGET static void dots(const struct dot_job *job)
         dot_tile(job, row, 1);
 }
 
-const struct dot_kernels dot_neondot = {WIDTH, 0, 0, decode, dots, dots, row_sum};
+const struct dot_kernels dot_neondot = {WIDTH, 0, 0, decode, decode_inputs, dots, dots, row_sum};
 
 #endif
 

@@ -19,6 +19,14 @@ static void decode(const struct dot_weights *weights, size_t first, size_t cols,
     }
 }
 
+static void decode_inputs(const struct dot_weights *weights, size_t first, size_t cols, uint8_t *panel)
+{
+    const size_t length = padded(weights->k);
+    for (size_t j = 0; j < weights->k; j++)
+        for (size_t c = 0; c < cols; c++)
+            panel[c * length + j] = (uint8_t)(INT8_OFFSET + weights->w[j * weights->stride + first + c]);
+}
+
 static void multiply(const struct dot_job *job)
 {
     for (size_t i = 0; i < job->m; i++) {
@@ -41,4 +49,4 @@ static int32_t row_sum(size_t length, const int8_t *x)
     return sum;
 }
 
-const struct dot_kernels dot_portable = {WIDTH, TERNARY_OFFSET, INT8_OFFSET, decode, multiply, multiply, row_sum};
+const struct dot_kernels dot_portable = {WIDTH, TERNARY_OFFSET, INT8_OFFSET, decode, decode_inputs, multiply, multiply, row_sum};

@@ -2,7 +2,8 @@
 #include "fpenv.h"
 #include "internal.h"
 
-static int usable_backends; /* bits 1 << backend */
+/* What the machine can run; every thread that looks finds and keeps the same. Bits 1 << backend, 0 before the first look. */
+static int usable_backends;
 
 #define AVX2 (REFVIT_CPU_AVX2 | REFVIT_CPU_FMA)
 #define AVX512                                                                                                         \
@@ -27,13 +28,14 @@ int refvit_init(void)
     int found = 0;
     for (int backend = 0; backend < BACKENDS && cpu_is_supported(); backend++)
         found |= (features & needs[backend]) == needs[backend] ? 1 << backend : 0;
-    usable_backends = found;
+    __atomic_store_n(&usable_backends, found, __ATOMIC_RELAXED);
     return found;
 }
 
 int usable(int backend)
 {
-    return backend >= 0 && backend < BACKENDS && (usable_backends >> backend & 1);
+    const int known = __atomic_load_n(&usable_backends, __ATOMIC_RELAXED);
+    return backend >= 0 && backend < BACKENDS && ((known ? known : refvit_init()) >> backend & 1);
 }
 
 int refvit_symmetric_scale(int backend, size_t rows, size_t k, int bits, const float *x, float *s)

@@ -8,52 +8,24 @@
 
 #include "fpenv.h"
 
-typedef void unit_function(struct run *run, struct scratch *scratch, size_t unit, const void *what);
-
-/* A block, and what of the way belongs to it. */
-struct place {
-    const struct refvit_stage *stage;
-    size_t block;
-};
-
-void note_status(struct run *run, int status)
+void layernorm(struct run *run, const struct refvit_norm *norm, size_t rows, size_t width, const float *x, float *y)
 {
-    if (status)
-        __atomic_store_n(&run->status, status, __ATOMIC_RELAXED);
+    note_status(run, run->rows->layernorm(rows, width, x, norm->weight, norm->bias, run->model->eps, y));
 }
 
-struct chunks chunks_of(size_t tokens, size_t threads)
+/* Codes of norm(x) [m][width], the input of a layer. */
+static void quantize_normed(struct run *run, struct scratch *scratch, const struct refvit_norm *norm,
+                            const struct refvit_linear *layer, size_t m, const float *x)
 {
-    size_t count = (tokens + CHUNK_ROWS - 1) / CHUNK_ROWS;
-    count = (count + threads - 1) / threads * threads;
-    return (struct chunks){count, (tokens + count - 1) / count};
-}
-
-static size_t rows_in(struct chunks chunks, size_t tokens, size_t chunk)
-{
-    const size_t start = chunk * chunks.rows;
-    return start >= tokens ? 0 : tokens - start < chunks.rows ? tokens - start : chunks.rows;
-}
-
-static void each(struct run *run, struct scratch *scratch, size_t units, unit_function *function, const void *what)
-{
-    for (size_t unit = pool_take(run->pool); unit < units; unit = pool_take(run->pool))
-        function(run, scratch, unit, what);
-    pool_wait(run->pool);
-}
-
-static void each_chunk(struct run *run, struct scratch *scratch, size_t tokens, unit_function *function, const void *what)
-{
-    each(run, scratch, chunks_of(tokens, pool_threads(run->pool)).count, function, what);
-}
-
-static void layernorm(struct run *run, const struct refvit_norm *norm, size_t width, const float *x, float *y)
-{
-    note_status(run, run->rows->layernorm(1, width, x, norm->weight, norm->bias, run->model->eps, y));
+    for (size_t i = 0; i < m; i += STEP_ROWS) {
+        const size_t rows = m - i < STEP_ROWS ? m - i : STEP_ROWS;
+        layernorm(run, norm, rows, layer->k, x + i * layer->k, scratch->room);
+        quantize_rows(run, layer, rows, scratch->room, &scratch->codes, i);
+    }
 }
 
 /* A patch as a row: channel, row, column, as in a convolution's weight. */
-static void gather_patch(const struct run *run, size_t patch, float *row)
+void gather_patch(const struct run *run, size_t patch, float *row)
 {
     const struct refvit_model *model = run->model;
     const size_t side = model->img_size, p = model->patch_size, channels = model->channels, grid = side / p;
@@ -71,6 +43,20 @@ static void gather_patch(const struct run *run, size_t patch, float *row)
     }
 }
 
+/* What follows the product: prefix tokens, norm, positions. */
+void end_embedding(struct run *run, size_t start, size_t patches)
+{
+    const struct refvit_model *model = run->model;
+    const size_t c = model->embed.n;
+    float *x = run->x + (model->prefix + start) * c;
+    if (start == 0 && model->prefix)
+        memcpy(run->x, model->prefix_rows, model->prefix * c * sizeof *x);
+    if (model->embed_norm)
+        layernorm(run, model->embed_norm, patches, c, x, x);
+    for (size_t i = 0; model->positions && i < patches * c; i++)
+        x[i] += model->positions[start * c + i];
+}
+
 static void embed_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
 {
     const struct refvit_model *model = run->model;
@@ -79,17 +65,12 @@ static void embed_unit(struct run *run, struct scratch *scratch, size_t unit, co
     const size_t m = rows_in(chunks, patches, unit), start = unit * chunks.rows;
     float *x = run->x + (model->prefix + start) * c;
     (void)what;
-    if (unit == 0 && model->prefix)
-        memcpy(run->x, model->prefix_rows, model->prefix * c * sizeof *x);
     for (size_t i = 0; i < m; i++) {
         gather_patch(run, start + i, scratch->row);
-        quantize_row(run, &model->embed, scratch->row, &scratch->codes, i);
+        quantize_rows(run, &model->embed, 1, scratch->row, &scratch->codes, i);
     }
-    linear(run, scratch, &model->embed, m, (struct target){x, c, 0, NULL});
-    for (size_t i = 0; model->embed_norm && i < m; i++)
-        layernorm(run, model->embed_norm, c, x + i * c, x + i * c);
-    for (size_t i = 0; model->positions && i < m * c; i++)
-        x[i] += model->positions[start * c + i];
+    linear(run, scratch, &model->embed, m, (struct target){x, c, 0, NULL, NULL}, &model->stages->blocks->qkv);
+    end_embedding(run, start, m);
 }
 
 /* Four neighbours, (0, 0), (1, 0), (0, 1), (1, 1) as (row, column), become one row; beyond the map there are zeros. */
@@ -105,26 +86,46 @@ static void gather_neighbours(const struct run *run, size_t side, size_t c, size
     }
 }
 
+/* The input of patch merging: four neighbours of the map before, normalised. */
+void merged_row(struct run *run, const struct refvit_stage *stage, size_t token, float *row)
+{
+    const struct refvit_stage *before = stage - 1;
+    gather_neighbours(run, before->side, before->width, token, row);
+    layernorm(run, stage->merge_norm, 1, 4 * before->width, row, row);
+}
+
 static void merge_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
 {
-    const struct refvit_stage *stage = what, *before = stage - 1;
+    const struct refvit_stage *stage = what;
     const struct chunks chunks = chunks_of(stage->tokens, pool_threads(run->pool));
     const size_t m = rows_in(chunks, stage->tokens, unit), start = unit * chunks.rows;
     for (size_t i = 0; i < m; i++) {
-        gather_neighbours(run, before->side, before->width, start + i, scratch->row);
-        layernorm(run, stage->merge_norm, 4 * before->width, scratch->row, scratch->row);
-        quantize_row(run, stage->merge, scratch->row, &scratch->codes, i);
+        merged_row(run, stage, start + i, scratch->row);
+        quantize_rows(run, stage->merge, 1, scratch->row, &scratch->codes, i);
     }
-    linear(run, scratch, stage->merge, m, (struct target){run->other + start * stage->width, stage->width, 0, NULL});
+    linear(run, scratch, stage->merge, m,
+           (struct target){run->other + start * stage->width, stage->width, 0, NULL, NULL}, &stage->blocks->qkv);
 }
 
-/* The row of padding: a token of zeros, after the norm. */
-static void pad_qkv(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct refvit_linear *qkv)
+/* m rows of qkv from row `start` on, of scratch->codes, and the largest |q|, |k|, |v| of each head among them. */
+void qkv_rows(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct refvit_block *block,
+              size_t start, size_t m, float *amax)
 {
-    float *row = run->qkv + stage->tokens * qkv->n;
-    memset(scratch->row, 0, qkv->k * sizeof *row);
-    quantize_row(run, qkv, scratch->row, &scratch->codes, 0);
-    linear(run, scratch, qkv, 1, (struct target){row, qkv->n, 0, NULL});
+    const size_t n = 3 * stage->width;
+    memset(scratch->columns, 0, n * sizeof *scratch->columns);
+    linear(run, scratch, &block->qkv, m, (struct target){run->qkv + start * n, n, 0, NULL, scratch->columns},
+           &block->proj);
+    heads_amax(run, stage, scratch->columns, amax);
+}
+
+/* The row of padding, where there is any: a token of zeros, after the norm. */
+void qkv_padding(struct run *run, struct scratch *scratch, const struct refvit_stage *stage, const struct refvit_block *block)
+{
+    const size_t c = stage->width, rows = stage->windows * stage->window > stage->tokens;
+    memset(scratch->row, 0, c * sizeof *scratch->row);
+    quantize_rows(run, &block->qkv, 1, scratch->row, &scratch->codes, 0);
+    qkv_rows(run, scratch, stage, block, stage->tokens, rows,
+             run->amax + chunks_of(stage->tokens, pool_threads(run->pool)).count * 3 * stage->heads);
 }
 
 /* qkv(norm1(x)) of a chunk. */
@@ -133,18 +134,10 @@ static void qkv_chunk(struct run *run, struct scratch *scratch, const struct ref
 {
     const struct chunks chunks = chunks_of(stage->tokens, pool_threads(run->pool));
     const size_t m = rows_in(chunks, stage->tokens, unit), start = unit * chunks.rows, c = stage->width;
-    const int pads = stage->windows * stage->window > stage->tokens;
-    float *padding_amax = run->amax + chunks.count * 3 * stage->heads;
-    if (unit == 0 && pads)
-        pad_qkv(run, scratch, stage, &block->qkv);
     if (unit == 0)
-        heads_amax(run, stage, pads ? 1 : 0, run->qkv + stage->tokens * 3 * c, padding_amax);
-    for (size_t i = 0; i < m; i++) {
-        layernorm(run, &block->norm1, c, run->x + (start + i) * c, scratch->row);
-        quantize_row(run, &block->qkv, scratch->row, &scratch->codes, i);
-    }
-    linear(run, scratch, &block->qkv, m, (struct target){run->qkv + start * 3 * c, 3 * c, 0, NULL});
-    heads_amax(run, stage, m, run->qkv + start * 3 * c, run->amax + unit * 3 * stage->heads);
+        qkv_padding(run, scratch, stage, block);
+    quantize_normed(run, scratch, &block->norm1, &block->qkv, m, run->x + start * c);
+    qkv_rows(run, scratch, stage, block, start, m, run->amax + unit * 3 * stage->heads);
 }
 
 /* x += proj(context), then x += fc2(gelu(fc1(norm2(x)))), of a chunk. */
@@ -154,17 +147,13 @@ static void mlp_chunk(struct run *run, struct scratch *scratch, const struct ref
     const struct chunks chunks = chunks_of(stage->tokens, pool_threads(run->pool));
     const size_t m = rows_in(chunks, stage->tokens, unit), start = unit * chunks.rows, c = stage->width;
     float *x = run->x + start * c;
-    for (size_t i = 0; i < m; i++)
-        quantize_row(run, &block->proj, run->context + (start + i) * c, &scratch->codes, i);
-    linear(run, scratch, &block->proj, m, (struct target){x, c, 1, block->gamma1});
-    for (size_t i = 0; i < m; i++) {
-        layernorm(run, &block->norm2, c, x + i * c, scratch->row);
-        quantize_row(run, &block->fc1, scratch->row, &scratch->codes, i);
-    }
-    linear(run, scratch, &block->fc1, m, (struct target){scratch->hidden, block->fc1.n, 0, NULL});
-    for (size_t i = 0; i < m; i++)
-        quantize_gelu_row(run, scratch, &block->fc2, scratch->hidden + i * block->fc1.n, i);
-    linear(run, scratch, &block->fc2, m, (struct target){x, c, 1, block->gamma2});
+    quantize_rows(run, &block->proj, m, run->context + start * c, &scratch->codes, 0);
+    linear(run, scratch, &block->proj, m, (struct target){x, c, 1, block->gamma1, NULL}, &block->fc1);
+    quantize_normed(run, scratch, &block->norm2, &block->fc1, m, x);
+    linear(run, scratch, &block->fc1, m, (struct target){scratch->hidden, block->fc1.n, 0, NULL, NULL}, &block->fc2);
+    quantize_gelu(run, scratch, &block->fc2, m, scratch->hidden);
+    linear(run, scratch, &block->fc2, m, (struct target){x, c, 1, block->gamma2, NULL},
+           block + 1 < stage->blocks + stage->depth ? &block[1].qkv : NULL);
 }
 
 /* The end of one block and the beginning of the next: both work on the same tokens alone. */
@@ -189,10 +178,17 @@ static void attention_unit(struct run *run, struct scratch *scratch, size_t unit
     const struct place *place = what;
     const struct refvit_stage *stage = place->stage;
     const size_t parts = attention_parts(run, stage), head = unit / parts % stage->heads;
-    attend(run, scratch, stage, stage->blocks + place->block, unit / parts / stage->heads, head, unit % parts, parts);
+    (run->model->float_attention ? attend_float : attend)(run, scratch, stage, stage->blocks + place->block,
+                                                          unit / parts / stage->heads, head, unit % parts, parts);
 }
 
-static void swap_unit(struct run *run, struct scratch *scratch, size_t unit, const void *what)
+void attention(struct run *run, struct scratch *scratch, const struct place *place)
+{
+    const struct refvit_stage *stage = place->stage;
+    each(run, scratch, stage->windows * stage->heads * attention_parts(run, stage), attention_unit, place);
+}
+
+void swap_maps(struct run *run, struct scratch *scratch, size_t unit, const void *what)
 {
     float *x = run->x;
     (void)scratch, (void)unit, (void)what;
@@ -204,13 +200,13 @@ static void stage_forward(struct run *run, struct scratch *scratch, const struct
 {
     if (stage->merge) {
         each_chunk(run, scratch, stage->tokens, merge_unit, stage);
-        each(run, scratch, 1, swap_unit, NULL);
+        each(run, scratch, 1, swap_maps, NULL);
     }
     for (size_t i = 0; i <= stage->depth; i++) {
         const struct place place = {stage, i};
         each_chunk(run, scratch, stage->tokens, rows_unit, &place);
         if (i < stage->depth)
-            each(run, scratch, stage->windows * stage->heads * attention_parts(run, stage), attention_unit, &place);
+            attention(run, scratch, &place);
     }
 }
 
@@ -220,7 +216,7 @@ static void mean_of_tokens(struct run *run, struct scratch *scratch, const struc
     const size_t c = stage->width;
     memset(run->pooled, 0, PARTIAL_SUMS * c * sizeof *run->pooled);
     for (size_t i = 0; i < stage->tokens; i++) {
-        layernorm(run, &run->model->norm, c, run->x + i * c, scratch->row);
+        layernorm(run, &run->model->norm, 1, c, run->x + i * c, scratch->row);
         for (size_t j = 0; j < c; j++)
             run->pooled[i % PARTIAL_SUMS * c + j] += scratch->row[j];
     }
@@ -240,24 +236,30 @@ static void head_unit(struct run *run, struct scratch *scratch, size_t unit, con
         if (model->pool)
             mean_of_tokens(run, scratch, last);
         else
-            layernorm(run, &model->norm, last->width, run->x + i * last->width, scratch->row);
-        quantize_row(run, &model->heads[i], scratch->row, &scratch->codes, 0);
-        linear(run, scratch, &model->heads[i], 1, (struct target){run->logits, model->classes, i > 0, NULL});
+            layernorm(run, &model->norm, 1, last->width, run->x + i * last->width, scratch->row);
+        quantize_rows(run, &model->heads[i], 1, scratch->row, &scratch->codes, 0);
+        linear(run, scratch, &model->heads[i], 1, (struct target){run->logits, model->classes, i > 0, NULL, NULL},
+               NULL);
     }
     for (size_t j = 0; model->head_count > 1 && j < model->classes; j++)
         run->logits[j] *= 0.5f;
+}
+
+static void rows_forward(struct run *run, struct scratch *scratch)
+{
+    const struct refvit_model *model = run->model;
+    const size_t grid = model->img_size / model->patch_size;
+    each_chunk(run, scratch, grid * grid, embed_unit, NULL);
+    for (size_t i = 0; i < model->stage_count; i++)
+        stage_forward(run, scratch, model->stages + i);
 }
 
 static void image(void *argument, size_t thread)
 {
     struct run *run = argument;
     struct scratch *scratch = run->scratch + thread;
-    const struct refvit_model *model = run->model;
-    const size_t grid = model->img_size / model->patch_size;
     const fp_env saved = fp_enter();
-    each_chunk(run, scratch, grid * grid, embed_unit, NULL);
-    for (size_t i = 0; i < model->stage_count; i++)
-        stage_forward(run, scratch, model->stages + i);
+    (run->model->per_image ? picture_forward : rows_forward)(run, scratch);
     each(run, scratch, 1, head_unit, NULL);
     fp_leave(saved);
 }
@@ -273,6 +275,8 @@ int refvit_forward(const struct refvit_model *model, int backend, struct refvit_
 {
     if (!usable(backend))
         return REFVIT_BAD_BACKEND;
+    struct pool_room room;
+    pool = pool ? pool : pool_alone(&room);
     struct run run = {.model = model, .pool = pool};
     run.rows = row_kernels(backend);
     run.steps = step_kernels(backend);

@@ -2,7 +2,16 @@
 #ifndef REFVIT_INTERNAL_H
 #define REFVIT_INTERNAL_H
 
+#include <float.h>
+
 #include "refvit.h"
+
+#if defined(__FAST_MATH__)
+#error "refvit needs IEEE-754 arithmetic (N14): compile without -ffast-math"
+#endif
+#if FLT_EVAL_METHOD != 0
+#error "refvit needs float expressions evaluated in float (N14): FLT_EVAL_METHOD must be 0"
+#endif
 
 #define WORD_BITS 64
 #define MAX_BITS 8
@@ -73,7 +82,7 @@ void pack_activations(const struct popcount_kernels *kernels, size_t m, size_t k
 /* Whether the CPU has what the compiler was told that every one has. */
 int cpu_is_supported(void);
 
-/* Whether refvit_init found that this machine can run a backend. */
+/* Whether this machine can run a backend. */
 int usable(int backend);
 
 static inline size_t words_of(size_t k)

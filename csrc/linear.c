@@ -3,43 +3,42 @@
 
 #include "forward.h"
 
-/* Zeros beyond the row, and its sum. */
-static void finish_codes(struct run *run, const struct refvit_linear *layer, struct codes *codes, size_t row)
-{
-    int8_t *q = codes->q + row * padded(layer->k);
-    memset(q + layer->k, 0, padded(layer->k) - layer->k);
-    codes->sums[row] = run->dot->row_sum(padded(layer->k), q);
-}
-
-void quantize_row(struct run *run, const struct refvit_linear *layer, const float *x, struct codes *codes, size_t row)
+void quantize_rows(struct run *run, const struct refvit_linear *layer, size_t rows, const float *x, struct codes *codes,
+                   size_t row)
 {
     const int bits = layer->act_bits, high = (1 << (bits - 1)) - 1, minmax = run->model->minmax;
-    int8_t *q = codes->q + row * padded(layer->k);
+    const size_t k = layer->k;
     float *s = codes->s + row;
     int32_t *zp = codes->zp + row;
+    for (size_t i = 0; i < rows; i++) {
+        s[i] = layer->s != 0.0f ? layer->s : codes->picture_s;
+        zp[i] = layer->s != 0.0f ? layer->zp : codes->picture_zp;
+    }
     int status = REFVIT_OK;
-    *s = layer->s;
-    *zp = layer->zp;
-    if (layer->s == 0.0f)
-        status = minmax ? run->rows->minmax_scale(1, layer->k, bits, x, s, zp)
-                        : run->rows->symmetric_scale(1, layer->k, bits, x, s);
-    status |= run->rows->quantize_rows(1, layer->k, minmax ? -high - 1 : -high, high, x, s, zp, q);
+    if (layer->s == 0.0f && codes->picture_s == 0.0f)
+        status = minmax ? run->rows->minmax_scale(rows, k, bits, x, s, zp)
+                        : run->rows->symmetric_scale(rows, k, bits, x, s);
+    for (size_t i = 0; i < rows; i++) {
+        int8_t *q = codes->q + (row + i) * padded(k);
+        status |= run->rows->quantize_rows(1, k, minmax ? -high - 1 : -high, high, x + i * k, s + i, zp + i, q);
+        memset(q + k, 0, padded(k) - k);
+    }
     note_status(run, status);
-    finish_codes(run, layer, codes, row);
 }
 
-void quantize_gelu_row(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, float *x, size_t row)
+void quantize_gelu(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, float *x)
 {
+    const size_t k = layer->k;
     struct codes *codes = &scratch->codes;
-    int8_t *q = codes->q + row * padded(layer->k);
     if (run->model->minmax || layer->s != 0.0f) {
-        note_status(run, run->rows->gelu_values(layer->k, x, x));
-        quantize_row(run, layer, x, codes, row);
+        note_status(run, run->rows->gelu_values(m * k, x, x));
+        quantize_rows(run, layer, m, x, codes, 0);
         return;
     }
-    codes->zp[row] = 0;
-    note_status(run, run->steps->gelu_codes(layer->k, layer->act_bits, x, scratch->room, q, codes->s + row));
-    finish_codes(run, layer, codes, row);
+    note_status(run, run->steps->gelu_codes(m, k, layer->act_bits, x, scratch->room, codes->q, padded(k), codes->s));
+    memset(codes->zp, 0, m * sizeof *codes->zp);
+    for (size_t i = 0; i < m; i++)
+        memset(codes->q + i * padded(k) + k, 0, padded(k) - k);
 }
 
 /* The accumulators of `rows` rows from `row` and `cols` columns from `first` -> target. */
@@ -50,7 +49,8 @@ static void finish(struct run *run, struct scratch *scratch, const struct refvit
     const struct finish_job job = {
         rows, cols, scratch->acc, codes->s + row, codes->zp + row, run->model->minmax ? layer->code_sums + first : NULL,
         layer->alpha + first, layer->bias ? layer->bias + first : NULL, target->add,
-        target->gamma ? target->gamma + first : NULL, target->y + row * target->stride + first, target->stride};
+        target->gamma ? target->gamma + first : NULL, target->amax ? target->amax + first : NULL,
+        target->y + row * target->stride + first, target->stride};
     run->steps->finish(&job);
 }
 
@@ -69,57 +69,58 @@ static void linear_popcount(struct run *run, struct scratch *scratch, const stru
     }
 }
 
-/* Both are inlined always: gcc drops calls of a function that only prefetches. */
-#define PREFETCH static inline __attribute__((always_inline))
-
-/* A share of some bytes comes into the cache. */
-PREFETCH void fetch(const void *from, size_t bytes, size_t part, size_t parts)
+static struct dot_weights weights_of(const struct refvit_linear *layer)
 {
-    for (size_t i = bytes * part / parts; i < bytes * (part + 1) / parts; i += DOT_ALIGN)
-        __builtin_prefetch((const uint8_t *)from + i, 0, 2);
+    const uint64_t *neg = layer->bits == 2 ? layer->planes + layer->n * words_of(layer->k) : NULL;
+    return (struct dot_weights){layer->n, layer->k, neg ? layer->planes : NULL, neg, layer->codes, layer->k};
 }
 
-/* While one panel is multiplied, the weights of the next are fetched, a share with each of `parts` blocks of rows. */
-PREFETCH void fetch_weights(const struct dot_weights *weights, size_t first, size_t cols, size_t part, size_t parts)
+/* The weights of the panel of a layer from channel `first` on, spread over m rows; layer NULL: nothing. */
+static struct dot_ahead weights_ahead(const struct refvit_linear *layer, size_t first, size_t cols, size_t m)
 {
-    const size_t row = weights->pos ? words_of(weights->k) * sizeof *weights->pos : weights->k;
-    if (first >= weights->n)
-        return;
-    const size_t bytes = (weights->n - first < cols ? weights->n - first : cols) * row;
-    if (weights->pos) {
-        fetch(weights->pos + first * words_of(weights->k), bytes, part, parts);
-        fetch(weights->neg + first * words_of(weights->k), bytes, part, parts);
-    } else {
-        fetch(weights->w + first * row, bytes, part, parts);
-    }
+    if (!layer)
+        return (struct dot_ahead){{"", ""}, 0};
+    const struct dot_weights w = weights_of(layer);
+    const size_t channels = w.n - first < cols ? w.n - first : cols, words = words_of(w.k);
+    const size_t bytes = w.pos ? channels * words * sizeof *w.pos : channels * w.k / 2;
+    const char *from = w.pos ? (const char *)(w.pos + first * words) : (const char *)(w.w + first * w.k);
+    const char *other = w.pos ? (const char *)(w.neg + first * words) : from + bytes;
+    return (struct dot_ahead){{from, other}, (bytes + m - 1) / m};
 }
 
 static void linear_dot(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m,
-                       const struct target *target)
+                       const struct target *target, const struct refvit_linear *after)
 {
-    const int ternary = layer->bits == 2;
-    const size_t words = words_of(layer->k);
-    const struct dot_weights weights = {
-        layer->n, layer->k, layer->planes, ternary ? layer->planes + layer->n * words : NULL, layer->codes, layer->k};
-    const size_t blocks = (m + BLOCK_ROWS - 1) / BLOCK_ROWS;
+    const struct dot_weights weights = weights_of(layer);
+    const size_t stride = padded(layer->k);
     for (size_t i = 0; i < m; i++)
-        scratch->init[i] = -(ternary ? run->dot->ternary_offset : run->dot->int8_offset) * scratch->codes.sums[i];
+        scratch->init[i] = -(weights.pos ? run->dot->ternary_offset : run->dot->int8_offset) *
+                           run->dot->row_sum(stride, scratch->codes.q + i * stride);
     for (size_t first = 0; first < layer->n; first += run->dot->cols) {
         const size_t cols = layer->n - first < run->dot->cols ? layer->n - first : run->dot->cols;
+        const struct dot_ahead ahead = first + cols < layer->n ? weights_ahead(layer, first + cols, run->dot->cols, m)
+                                                               : weights_ahead(after, 0, run->dot->cols, m);
         run->dot->decode(&weights, first, cols, scratch->panel);
-        for (size_t row = 0; row < m; row += BLOCK_ROWS) {
-            const size_t rows = m - row < BLOCK_ROWS ? m - row : BLOCK_ROWS;
-            const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * padded(layer->k),
-                                        padded(layer->k), scratch->init + row, scratch->panel, scratch->acc, cols};
-            fetch_weights(&weights, first + cols, run->dot->cols, row / BLOCK_ROWS, blocks);
-            (ternary ? run->dot->ternary : run->dot->int8)(&job);
+        size_t rows;
+        for (size_t row = 0; row < m; row += rows) {
+            rows = block_rows(m - row);
+            const size_t fetched = row * ahead.bytes;
+            const struct dot_job job = {rows, layer->k, cols, scratch->codes.q + row * stride, stride,
+                                        scratch->init + row, scratch->panel, scratch->acc, cols,
+                                        {{ahead.from[0] + fetched, ahead.from[1] + fetched}, ahead.bytes}};
+            (weights.pos ? run->dot->ternary : run->dot->int8)(&job);
             finish(run, scratch, layer, row, rows, first, cols, target);
         }
     }
 }
 
-void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target)
+void linear(struct run *run, struct scratch *scratch, const struct refvit_linear *layer, size_t m, struct target target,
+            const struct refvit_linear *after)
 {
-    const int dot = layer->bits == 8 || refvit_family(run->backend, m, (size_t)layer->act_bits);
-    (dot ? linear_dot : linear_popcount)(run, scratch, layer, m, &target);
+    if (m == 0)
+        return;
+    if (layer->bits == 8 || refvit_family(run->backend, m, (size_t)layer->act_bits))
+        linear_dot(run, scratch, layer, m, &target, after);
+    else
+        linear_popcount(run, scratch, layer, m, &target);
 }

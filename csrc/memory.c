@@ -1,6 +1,6 @@
 /* What becomes of freed memory. A training step frees and asks for the same large arrays again and again; glibc would
    give them back to the system, which then clears every page anew. */
-#include "refvit.h"
+#include "training.h"
 
 #if defined(__GLIBC__)
 #include <malloc.h>

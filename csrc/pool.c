@@ -29,6 +29,16 @@ struct refvit_pool {
 #endif
 };
 
+typedef char the_pool_fits[sizeof(struct refvit_pool) <= sizeof(struct pool_room) ? 1 : -1];
+
+struct refvit_pool *pool_alone(struct pool_room *room)
+{
+    struct refvit_pool *pool = (struct refvit_pool *)room;
+    pool->next = pool->arrived = pool->generation = 0;
+    pool->threads = 1;
+    return pool;
+}
+
 size_t pool_threads(const struct refvit_pool *pool)
 {
     return pool->threads;
@@ -91,13 +101,15 @@ void refvit_pool_free(struct refvit_pool *pool)
 
 void pool_run(struct refvit_pool *pool, void (*work)(void *argument, size_t thread), void *argument)
 {
-    pthread_mutex_lock(&pool->mutex);
-    pool->work = work;
-    pool->argument = argument;
-    pool->runs++;
-    __atomic_store_n(&pool->next, 0, __ATOMIC_RELAXED);
-    pthread_cond_broadcast(&pool->start);
-    pthread_mutex_unlock(&pool->mutex);
+    if (pool->threads > 1) {
+        pthread_mutex_lock(&pool->mutex);
+        pool->work = work;
+        pool->argument = argument;
+        pool->runs++;
+        __atomic_store_n(&pool->next, 0, __ATOMIC_RELAXED);
+        pthread_cond_broadcast(&pool->start);
+        pthread_mutex_unlock(&pool->mutex);
+    }
     work(argument, 0);
     pool_wait(pool);
 }

@@ -6,6 +6,12 @@
 
 #include "refvit.h"
 
+/* Room for a pool of this thread alone, which needs nothing to be given back. */
+struct pool_room {
+    uint64_t words[32];
+};
+struct refvit_pool *pool_alone(struct pool_room *room);
+
 /* Run work(argument, thread) on every thread of the pool, this one being thread 0; return when all are done. */
 void pool_run(struct refvit_pool *pool, void (*work)(void *argument, size_t thread), void *argument);
 

@@ -1,20 +1,17 @@
-/* The kernels of refvit: integer products of bit-planes and bytes, and float rows with a fixed order of roundings.
+/* refvit: packed models (tests/vectors/SPEC.md, section 4) from file to logits, and the kernels they run on.
 
-   N1..N14 are the rules of tests/vectors/SPEC.md. Kernels allocate nothing and print nothing; the
-   caller owns every buffer. Matrices are row-major without gaps. Each entry returns a status below.
-   Letters: m rows of activations, n output channels, k elements of a dot product, words = ceil(k / 64). */
+   N1..N14 are the rules of that text. Nothing here keeps state between calls but what it hands out: any number of
+   threads may call anything, on one model as well, but a pool and a work space serve one run at a time. A run allocates
+   nothing. Matrices are row-major without gaps. Letters: m rows of activations, n output channels, k elements of a dot
+   product, words = ceil(k / 64). */
 #ifndef REFVIT_H
 #define REFVIT_H
 
-#include <float.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__FAST_MATH__)
-#error "refvit needs IEEE-754 arithmetic (N14): compile without -ffast-math"
-#endif
-#if FLT_EVAL_METHOD != 0
-#error "refvit needs float expressions evaluated in float (N14): FLT_EVAL_METHOD must be 0"
+#ifdef __cplusplus
+extern "C" {
 #endif
 
 /* cdef begin: cffi reads the declarations from here to the end marker */
@@ -22,10 +19,74 @@
 enum refvit_status {
     REFVIT_OK = 0,
     REFVIT_BAD_SIZE,    /* a length that does not fit the others, or k above 2^17 (N7) */
-    REFVIT_BAD_BACKEND, /* a backend this machine cannot run, or refvit_init was not called */
+    REFVIT_BAD_BACKEND, /* a backend this machine cannot run */
     REFVIT_BAD_PLANES,  /* both planes set, or padding that is not zero (N2) */
-    REFVIT_NAN          /* a NaN came in or came out */
+    REFVIT_NAN,         /* a NaN came in or came out */
+    REFVIT_BAD_FILE,    /* not a packed file, or a damaged one */
+    REFVIT_UNSUPPORTED, /* a packed file of another version, or a machine that cannot run it */
+    REFVIT_UNREADABLE,  /* the file cannot be opened or read */
+    REFVIT_NO_MEMORY    /* none left, or the caller's is too small */
 };
+
+/* What a status means, in a few words. */
+const char *refvit_status_text(int status);
+
+/* ---- A packed model ---- */
+
+struct refvit; /* an open model: the same for all threads */
+
+#define REFVIT_MESSAGE_BYTES 256 /* room for what is wrong with a file: one line, or "" */
+#define REFVIT_ALIGN 64          /* bytes, of a work space */
+
+/* Map a file, or, with REFVIT_READ, read it. A mapped file must stay as it is: whoever shortens it later kills the process
+   that runs it (SIGBUS). What was read cannot change. message may be NULL; *model is NULL where a status is returned. */
+#define REFVIT_MAP 0
+#define REFVIT_READ 1
+int refvit_open_file(const char *path, int how, struct refvit **model, char *message);
+
+/* The same of a file's bytes, which must stay until the model is closed. What is not used as it lies there (base-3
+   weights, tables) goes to `memory`, of refvit_memory_size bytes or more; NULL: it is allocated. */
+int refvit_open_memory(const void *bytes, size_t count, void *memory, size_t memory_size, struct refvit **model,
+                       char *message);
+int refvit_memory_size(const void *bytes, size_t count, size_t *size, char *message); /* allocates while it looks */
+void refvit_close(struct refvit *model);
+
+/* The texts live as long as the model. */
+struct refvit_info {
+    const char *name;
+    size_t img_size, channels, classes;
+    int weight_bits, act_bits, patch_bits, head_bits;
+    int minmax, per_image, is_static, float_attention; /* see struct refvit_model; is_static: scales are in the file */
+    const char *mode; /* of preprocessing: "facebook", "timm" or "squash"; to which edge pictures are resized */
+    size_t resize;
+    float mean[3], std[3];
+    const char *label_set; /* "imagenet1k", or NULL */
+};
+void refvit_query(const struct refvit *model, struct refvit_info *info);
+
+/* The name of a class; NULL where the file has no list of its own. */
+const char *refvit_label(const struct refvit *model, size_t index);
+
+/* The best backend of this machine is taken unless another one is set, before any run. */
+int refvit_backend_of(const struct refvit *model);
+int refvit_use_backend(struct refvit *model, int backend);
+
+/* Bytes of the work space of a run on a pool of so many threads. */
+size_t refvit_run_size(const struct refvit *model, size_t threads);
+
+/* Logits [images][classes] of pixels [images][img_size][img_size][3], RGB after resize and crop; or of normalised
+   pictures x [images][channels][img_size][img_size]. work: aligned to REFVIT_ALIGN. pool NULL: this thread alone. */
+struct refvit_pool;
+int refvit_run_pixels(const struct refvit *model, struct refvit_pool *pool, size_t images, const uint8_t *pixels,
+                      float *logits, void *work, size_t work_size);
+int refvit_run(const struct refvit *model, struct refvit_pool *pool, size_t images, const float *x, float *logits,
+               void *work, size_t work_size);
+
+/* Threads that wait for work, the caller's being one of them; NULL where they cannot be had. */
+struct refvit_pool *refvit_pool_new(size_t threads);
+void refvit_pool_free(struct refvit_pool *pool);
+
+/* ---- Kernels ---- */
 
 /* Those of one CPU family in ascending order of what they need; a machine may lack one and have those after it. */
 enum refvit_backend {
@@ -56,9 +117,10 @@ enum refvit_cpu {
 
 int refvit_cpu_features(void);
 
-/* Detect the CPU, once, before any other entry; returns the usable backends as bits 1 << backend, none where the CPU
-   lacks what the library was compiled for. */
+/* The usable backends as bits 1 << backend, none where the CPU lacks what the library was compiled for. */
 int refvit_init(void);
+
+const char *refvit_backend_name(int backend);
 
 /* Ternary codes [n][k] -> planes [2][n][words], positive then negative (N2). */
 int refvit_pack_planes(int backend, size_t n, size_t k, const int8_t *codes, uint64_t *planes);
@@ -82,9 +144,10 @@ int refvit_ternary_dot(int backend, size_t m, size_t n, size_t k, const int8_t *
                        int32_t *init, uint8_t *panel, int32_t *out);
 
 /* out [batch][m][n] = x [batch][m][k] times w [batch][n][k], exactly (N7); k below 2^17, for 2^17 * 2^14 = 2^31.
+   by_inputs: w is [batch][k][n].
    x, init and panel as above. */
 int refvit_int8_dot(int backend, size_t batch, size_t m, size_t n, size_t k, const int8_t *x, const int8_t *w,
-                    int32_t *init, uint8_t *panel, int32_t *out);
+                    int by_inputs, int32_t *init, uint8_t *panel, int32_t *out);
 
 /* Which family of products refvit_forward takes for m rows of `bits` bits, as measured: 0 popcount, 1 dot products. */
 int refvit_family(int backend, size_t m, size_t bits);
@@ -114,55 +177,13 @@ int refvit_exp(int backend, size_t count, const float *x, float *y);
 int refvit_erf(int backend, size_t count, const float *x, float *y);
 
 /* Scales s [rows] and symmetric codes q [rows][k] of gelu(x), `bits` 2..8 (N4, N9); codes of the probabilities
-   softmax(x) in 127ths (N10). room: k floats. */
+   softmax(x) in 127ths (N10). room: 4 k floats. */
 int refvit_gelu_codes(int backend, size_t rows, size_t k, int bits, const float *x, float *room, int8_t *q, float *s);
 int refvit_softmax_codes(int backend, size_t rows, size_t k, const float *x, float *room, int8_t *q);
 
 /* out [batch][m][n] = a [batch][m][k] times b [batch][n][k], products rounded, then 16 partial sums (N9). */
 int refvit_matmul16(int backend, size_t batch, size_t m, size_t n, size_t k, const float *a, const float *b,
                     float *out);
-
-/* Training: twins, within rounding, of the NumPy pairs of refvit/layers.py; quantizers and optimizers have the bits. */
-
-/* y = x Phi(x) and slope = dy/dx. */
-int refvit_train_gelu(int backend, size_t count, const float *x, float *y, float *slope);
-int refvit_train_multiply(int backend, size_t count, const float *a, const float *b, float *y);
-/* y [rows][k] += bias [k] */
-int refvit_train_add_bias(int backend, size_t rows, size_t k, const float *bias, float *y);
-int refvit_train_softmax(int backend, size_t rows, size_t k, const float *x, float *p);
-int refvit_train_softmax_backward(int backend, size_t rows, size_t k, const float *dp, const float *p, float *dx);
-int refvit_train_layernorm(int backend, size_t rows, size_t k, const float *x, const float *weight, const float *bias,
-                           float eps, float *y, float *xhat, float *rstd);
-/* sums [ceil(rows / block)][2][k]: dweight and dbias of each block of rows. */
-int refvit_train_layernorm_backward(int backend, size_t rows, size_t block, size_t k, const float *dy,
-                                    const float *xhat, const float *rstd, const float *weight, float *dx, float *sums);
-
-/* Values of the codes of each row, passes: 1 where x was not clipped, clipped [rows]: whether a row has another.
-   shape: outer, inner, segments, length: outer x inner rows, each of segments runs of length floats. Strides are of the
-   first three, in floats. s and zp [outer * inner], or NULL: each row's own (N4, N5). passes is laid out as y. */
-int refvit_train_fake_quantize(int backend, const size_t *shape, const size_t *x_strides, const float *x, int bits,
-                               int minmax, const float *s, const int32_t *zp, const size_t *y_strides, float *y,
-                               uint8_t *passes, int32_t *clipped);
-/* y = rint(x / s) * s for |x / s| < 2^22 */
-int refvit_train_round_to(int backend, size_t count, const float *x, float s, float *y);
-/* y = alpha * code (N3); REFVIT_BAD_SIZE where a row's sums are not provably exact, or not finite. */
-int refvit_train_ternary(int backend, size_t rows, size_t k, const float *w, double threshold, int absolute_mean,
-                         float *y);
-
-/* out [m][n] = scale * a [m][k] b [k][n] (+ bias [heads][m][n] + mask [masks][m][n], each or NULL).
-   shape: outer, heads, m, n, k; strides, in floats, of outer, head, row, column (out's columns lie side by side).
-   The mask of pair i of outer is (first + i) mod masks. */
-int refvit_train_products(int backend, const size_t *shape, const float *a, const size_t *a_strides, const float *b,
-                          const size_t *b_strides, float scale, const float *bias, const float *mask, size_t first,
-                          size_t masks, float *out, const size_t *out_strides);
-
-/* m = m beta1 + rest1 g; v = v beta2 + rest2 (g g); then AdamW: p = p decay - first m / (sqrt(v) / root + eps);
-   LAMB: u = (m / first) / (sqrt(v) / root + eps), and + decay p where decay > 0.
-   scalars: decay, beta1, rest1, beta2, rest2, first, root, eps. */
-int refvit_train_adamw(int backend, size_t count, const float *scalars, const float *g, float *p, float *m, float *v);
-int refvit_train_lamb(int backend, size_t count, const float *scalars, const float *g, const float *p, float *m,
-                      float *v, float *u);
-int refvit_train_sum_of_squares(int backend, size_t count, const float *x, double *sum);
 
 /* A packed model as the forward pass reads it; the caller owns every array. Layouts are row-major. */
 struct refvit_linear {
@@ -201,6 +222,8 @@ struct refvit_stage {
 struct refvit_model {
     size_t img_size, patch_size, channels, classes;
     int minmax; /* quantizer of activations: 0 symmetric, 1 min-max (N4) */
+    int per_image;       /* scales that are not static: 0 one for each row, 1 one for each picture (N6) */
+    int float_attention; /* 0 in 8 bits, 1 in float (N10) */
     float eps;
     const float *pixels;             /* [channels][256]: normalised values of 8-bit pixels (N12) */
     struct refvit_linear embed;
@@ -216,21 +239,13 @@ struct refvit_model {
     const struct refvit_linear *heads;
 };
 
-/* Threads that wait for work; NULL where they cannot be had. */
-struct refvit_pool;
-struct refvit_pool *refvit_pool_new(size_t threads);
-void refvit_pool_free(struct refvit_pool *pool);
-
 /* Bytes that refvit_forward works in; 0 for a model whose sizes it does not take. */
 size_t refvit_work_size(const struct refvit_model *model, int backend, size_t threads);
 
 /* Logits [images][classes] of images: u8 [images][side][side][channels] after resize and crop, or, where that is NULL,
-   x [images][channels][side][side] normalised. work: 64-byte aligned. One run at a time on a pool. */
+   x [images][channels][side][side] normalised. work: 64-byte aligned. One run at a time on a pool; NULL: this thread. */
 int refvit_forward(const struct refvit_model *model, int backend, struct refvit_pool *pool, size_t images,
                    const uint8_t *u8, const float *x, float *logits, void *work, size_t work_size);
-
-/* From now on freed memory stays with the process, for its next array; 0 where the C library has no such setting. */
-int refvit_keep_memory(void);
 
 /* Save this thread's floating-point environment and set the default one (N14); give the saved one back. */
 #define REFVIT_ENVIRONMENT_BYTES 64
@@ -238,5 +253,9 @@ void refvit_environment_enter(uint8_t *saved);
 void refvit_environment_leave(const uint8_t *saved);
 
 /* cdef end */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -13,6 +13,7 @@
 #define TABLE row_kernels_avx2
 #define STEPS step_kernels_avx2
 #define LANES PARTIAL_SUMS
+#define WIDE 1
 
 typedef struct {
     __m256 a, b;
@@ -282,18 +283,9 @@ INLINE doubles erf_coefficient(erf_rows rows, int k)
     return d_join(erf_part(rows.at, k), erf_part(rows.at + 4, k), erf_part(rows.at + 8, k), erf_part(rows.at + 12, k));
 }
 
-typedef struct {
-    __m256i a, b;
-} erf_float_rows;
-
 INLINE floats f_fma(floats a, floats b, floats c)
 {
     return f_join(_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b));
-}
-
-INLINE floats f_floor(floats v)
-{
-    return f_join(_mm256_floor_ps(v.a), _mm256_floor_ps(v.b));
 }
 
 INLINE __m256 raise_floats(__m256 v, __m256 n)
@@ -313,31 +305,18 @@ INLINE int f_all_less(floats a, floats b)
     return _mm256_movemask_ps(_mm256_and_ps(low, high)) == 0xff;
 }
 
-INLINE erf_float_rows erf_float_rows_at(floats i)
-{
-    const erf_float_rows rows = {_mm256_cvtps_epi32(i.a), _mm256_cvtps_epi32(i.b)};
-    return rows;
-}
-
-/* Coefficient k of eight rows of the table; a constant, once inlined. */
-INLINE __m256 erf_eight(int row, int k)
-{
-    const double(*const c)[8] = refvit_erf_table + row;
-    return _mm256_setr_ps((float)c[0][k], (float)c[1][k], (float)c[2][k], (float)c[3][k], (float)c[4][k], (float)c[5][k],
-                          (float)c[6][k], (float)c[7][k]);
-}
-
 /* The lookup reads the lowest three bits; the fourth, moved to the sign, chooses the half of the table. */
-INLINE __m256 erf_float_part(__m256i rows, __m256 low, __m256 high)
+INLINE __m256 lookup_part(__m256i rows, const float *column)
 {
-    const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(rows, 28));
-    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, rows), _mm256_permutevar8x32_ps(high, rows), upper);
+    const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(column), rows);
+    const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(column + 8), rows);
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(rows, 28)));
 }
 
-INLINE floats erf_float(erf_float_rows rows, int k)
+INLINE floats f_lookup(floats shifted, const float *column)
 {
-    const __m256 low = erf_eight(0, k), high = erf_eight(8, k);
-    return f_join(erf_float_part(rows.a, low, high), erf_float_part(rows.b, low, high));
+    return f_join(lookup_part(_mm256_castps_si256(shifted.a), column),
+                  lookup_part(_mm256_castps_si256(shifted.b), column));
 }
 
 #include "rows_x86.h"

@@ -12,6 +12,7 @@
 #define TABLE row_kernels_avx512
 #define STEPS step_kernels_avx512
 #define LANES PARTIAL_SUMS
+#define WIDE 4
 
 typedef __m512 floats;
 
@@ -209,16 +210,9 @@ INLINE doubles erf_coefficient(erf_rows rows, int k)
     return d_join(_mm512_permutex2var_pd(low, rows.a, high), _mm512_permutex2var_pd(low, rows.b, high));
 }
 
-typedef __m512i erf_float_rows;
-
 INLINE floats f_fma(floats a, floats b, floats c)
 {
     return _mm512_fmadd_ps(a, b, c);
-}
-
-INLINE floats f_floor(floats v)
-{
-    return _mm512_floor_ps(v);
 }
 
 INLINE floats f_raise(floats v, floats n)
@@ -232,19 +226,9 @@ INLINE int f_all_less(floats a, floats b)
     return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ) == 0xffff;
 }
 
-INLINE erf_float_rows erf_float_rows_at(floats i)
+INLINE floats f_lookup(floats shifted, const float *column)
 {
-    return _mm512_cvtps_epi32(i); /* the lookup reads the lowest four bits */
-}
-
-INLINE floats erf_float(erf_float_rows rows, int k)
-{
-    const double(*const c)[8] = refvit_erf_table;
-    const floats column = _mm512_setr_ps((float)c[0][k], (float)c[1][k], (float)c[2][k], (float)c[3][k], (float)c[4][k],
-                                         (float)c[5][k], (float)c[6][k], (float)c[7][k], (float)c[8][k], (float)c[9][k],
-                                         (float)c[10][k], (float)c[11][k], (float)c[12][k], (float)c[13][k],
-                                         (float)c[14][k], (float)c[15][k]);
-    return _mm512_permutexvar_ps(rows, column);
+    return _mm512_permutexvar_ps(_mm512_castps_si512(shifted), _mm512_loadu_ps(column));
 }
 
 #include "rows_x86.h"

@@ -12,6 +12,7 @@
 #define TABLE row_kernels_neon
 #define STEPS step_kernels_neon
 #define LANES PARTIAL_SUMS
+#define WIDE 1
 #define VECS (LANES / 4)
 #define PAIRS (LANES / 2)
 
@@ -329,25 +330,12 @@ INLINE doubles erf_coefficient(erf_rows rows, int k)
     return r;
 }
 
-/* Where the bytes of a row's coefficient lie among those of sixteen rows. */
-typedef struct {
-    uint8x16_t v[VECS];
-} erf_float_rows;
-
 INLINE floats f_fma(floats a, floats b, floats c)
 {
     UNROLL
     for (size_t i = 0; i < VECS; i++)
         c.v[i] = vfmaq_f32(c.v[i], a.v[i], b.v[i]);
     return c;
-}
-
-INLINE floats f_floor(floats v)
-{
-    UNROLL
-    for (size_t i = 0; i < VECS; i++)
-        v.v[i] = vrndmq_f32(v.v[i]);
-    return v;
 }
 
 INLINE floats f_raise(floats v, floats n)
@@ -360,29 +348,17 @@ INLINE floats f_raise(floats v, floats n)
     return v;
 }
 
-INLINE erf_float_rows erf_float_rows_at(floats i)
+/* The bytes of each element, among the 64 of the column. */
+INLINE floats f_lookup(floats shifted, const float *column)
 {
-    const uint32x4_t bytes = vdupq_n_u32(0x03020100u);
-    erf_float_rows rows;
+    const uint8x16x4_t table = vld1q_u8_x4((const uint8_t *)column);
     UNROLL
-    for (size_t j = 0; j < VECS; j++)
-        rows.v[j] = vreinterpretq_u8_u32(vmlaq_n_u32(bytes, vcvtnq_u32_f32(i.v[j]), 0x04040404u));
-    return rows;
-}
-
-/* Coefficient k of all rows of the table is a constant, once inlined. */
-INLINE floats erf_float(erf_float_rows rows, int k)
-{
-    float all[LANES];
-    floats r;
-    UNROLL
-    for (size_t i = 0; i < LANES; i++)
-        all[i] = (float)refvit_erf_table[i][k];
-    const uint8x16x4_t table = vld1q_u8_x4((const uint8_t *)all);
-    UNROLL
-    for (size_t i = 0; i < VECS; i++)
-        r.v[i] = vreinterpretq_f32_u8(vqtbl4q_u8(table, rows.v[i]));
-    return r;
+    for (size_t i = 0; i < VECS; i++) {
+        const uint32x4_t at = vandq_u32(vreinterpretq_u32_f32(shifted.v[i]), vdupq_n_u32(LANES - 1));
+        const uint32x4_t bytes = vmlaq_n_u32(vdupq_n_u32(0x03020100u), at, 0x04040404u);
+        shifted.v[i] = vreinterpretq_f32_u8(vqtbl4q_u8(table, vreinterpretq_u8_u32(bytes)));
+    }
+    return shifted;
 }
 
 #include "rows_vector.h"

@@ -1,8 +1,8 @@
 /* Float row kernels on vectors, compiled once for each target by a file rows_*.c: they have the bits of exact.c and
    quantize.c, which say what each of them computes.
 
-   That file defines TARGET and INLINE (function attributes), TABLE, and on `floats` and `doubles` of LANES lanes, N9's
-   partial sums:
+   That file defines TARGET and INLINE (function attributes), TABLE, WIDE (wide_vector.h), and on `floats` and `doubles`
+   of LANES lanes, N9's partial sums:
      f_load, f_store      the first n lanes; the others are 0, or left alone
      f_load_ints          the same of int32, each rounded to float
      f_store_codes        half to even, plus zp, which is in the range of int8
@@ -20,22 +20,8 @@
 
 #include "codes.h"
 #include "exact.h"
-
-INLINE floats sum_step(floats partial, const float *x, size_t n)
-{
-    return f_add(partial, f_load(x, n)); /* no partial sum is -0, so that adding the 0 of a missing lane changes none */
-}
-
-INLINE float sum16(const float *x, size_t k)
-{
-    floats partial = f_set(0.0f);
-    size_t j = 0;
-    for (; j + LANES <= k; j += LANES)
-        partial = sum_step(partial, x + j, LANES);
-    if (j < k)
-        partial = sum_step(partial, x + j, k - j);
-    return tree_sum(partial);
-}
+#include "wide_vector.h"
+#include "norm_vector.h"
 
 INLINE floats dot_step(floats partial, const float *a, const float *b, size_t n)
 {
@@ -189,60 +175,6 @@ TARGET static int softmax(size_t rows, size_t k, const float *x, float *y)
         const float sum = exp_row(k, row_max(k, x), x, y);
         nan |= sum != sum;
         divide_row(k, sum, y);
-    }
-    return nan ? REFVIT_NAN : REFVIT_OK;
-}
-
-INLINE floats square_step(floats partial, floats mean, const float *x, size_t n)
-{
-    const floats d = f_first(n, f_sub(f_load(x, n), mean), f_set(0.0f));
-    return f_add(partial, f_mul(d, d));
-}
-
-/* sum16 of (x - mean)^2 */
-INLINE float squares16(size_t k, float mean, const float *x)
-{
-    const floats means = f_set(mean);
-    floats partial = f_set(0.0f);
-    size_t j = 0;
-    for (; j + LANES <= k; j += LANES)
-        partial = square_step(partial, means, x + j, LANES);
-    if (j < k)
-        partial = square_step(partial, means, x + j, k - j);
-    return tree_sum(partial);
-}
-
-INLINE floats normalize_step(floats mean, floats deviation, size_t n, const float *x, const float *weight,
-                             const float *bias, float *y)
-{
-    const floats d = f_div(f_sub(f_load(x, n), mean), deviation);
-    const floats v = f_add(f_mul(d, f_load(weight, n)), f_load(bias, n));
-    f_store(y, n, v);
-    return f_first(n, v, f_set(0.0f));
-}
-
-/* Returns the NaN of y. */
-INLINE floats normalize_row(float mean, float deviation, size_t k, const float *x, const float *weight,
-                            const float *bias, float *y)
-{
-    const floats means = f_set(mean), deviations = f_set(deviation);
-    floats seen = f_set(0.0f);
-    size_t j = 0;
-    for (; j + LANES <= k; j += LANES)
-        seen = f_keep_nan(seen, normalize_step(means, deviations, LANES, x + j, weight + j, bias + j, y + j));
-    if (j < k)
-        seen = f_keep_nan(seen, normalize_step(means, deviations, k - j, x + j, weight + j, bias + j, y + j));
-    return seen;
-}
-
-TARGET static int layernorm(size_t rows, size_t k, const float *x, const float *weight, const float *bias, float eps,
-                            float *y)
-{
-    int nan = 0;
-    for (size_t i = 0; i < rows; i++, x += k, y += k) {
-        const float mean = sum16(x, k) / (float)k;
-        const float deviation = sqrtf(squares16(k, mean, x) / (float)k + eps);
-        nan |= f_any_nan(normalize_row(mean, deviation, k, x, weight, bias, y));
     }
     return nan ? REFVIT_NAN : REFVIT_OK;
 }

@@ -1,6 +1,8 @@
 /* The portable steps, and the choice between the tables. */
 #include "steps.h"
 
+#include <math.h>
+
 #include "fpenv.h"
 
 static void finish(const struct finish_job *job)
@@ -14,6 +16,9 @@ static void finish(const struct finish_job *job)
             v = job->bias ? v + job->bias[j] : v;
             v = job->gamma ? v * job->gamma[j] : v;
             y[j] = job->add ? y[j] + v : v;
+            const float a = fabsf(v);
+            if (job->amax && a > job->amax[j] && a <= FLT_MAX)
+                job->amax[j] = a;
         }
     }
 }
@@ -28,13 +33,18 @@ static void scores(size_t count, const int32_t *acc, float s_q, float s_k, float
     }
 }
 
-static int gelu_codes(size_t k, int bits, const float *x, float *room, int8_t *q, float *s)
+static int gelu_codes(size_t rows, size_t k, int bits, const float *x, float *room, int8_t *q, size_t q_stride,
+                      float *s)
 {
     const int high = (1 << (bits - 1)) - 1;
     const int32_t zp = 0;
-    const int status = gelu_values_portable(k, x, room);
-    symmetric_scale_portable(1, k, bits, room, s);
-    return status | quantize_rows_portable(1, k, -high, high, room, s, &zp, q);
+    int status = REFVIT_OK;
+    for (size_t i = 0; i < rows; i++, x += k, q += q_stride) {
+        status |= gelu_values_portable(k, x, room);
+        symmetric_scale_portable(1, k, bits, room, s + i);
+        status |= quantize_rows_portable(1, k, -high, high, room, s + i, &zp, q);
+    }
+    return status;
 }
 
 static int token_codes(const struct token_job *job)
@@ -47,12 +57,16 @@ static int token_codes(const struct token_job *job)
     return status;
 }
 
-static int softmax_codes(size_t k, const float *x, float *room, int8_t *q)
+static int softmax_codes(size_t rows, size_t k, const float *x, float *room, int8_t *q, size_t q_stride)
 {
     const float s = PROB_SCALE;
     const int32_t zp = 0;
-    const int status = softmax_portable(1, k, x, room);
-    return status | quantize_rows_portable(1, k, 0, PROB_MAX, room, &s, &zp, q);
+    int status = REFVIT_OK;
+    for (size_t i = 0; i < rows; i++, x += k, q += q_stride) {
+        status |= softmax_portable(1, k, x, room);
+        status |= quantize_rows_portable(1, k, 0, PROB_MAX, room, &s, &zp, q);
+    }
+    return status;
 }
 
 const struct step_kernels step_kernels_portable = {finish, scores, amax_portable, gelu_codes, token_codes, softmax_codes};
@@ -79,10 +93,8 @@ int refvit_gelu_codes(int backend, size_t rows, size_t k, int bits, const float 
         return REFVIT_BAD_BACKEND;
     if (bits < 2 || bits > MAX_BITS)
         return REFVIT_BAD_SIZE;
-    int status = REFVIT_OK;
     const fp_env saved = fp_enter();
-    for (size_t i = 0; i < rows; i++)
-        status |= step_kernels(backend)->gelu_codes(k, bits, x + i * k, room, q + i * k, s + i);
+    const int status = step_kernels(backend)->gelu_codes(rows, k, bits, x, room, q, k, s);
     fp_leave(saved);
     return status;
 }
@@ -93,10 +105,8 @@ int refvit_softmax_codes(int backend, size_t rows, size_t k, const float *x, flo
         return REFVIT_BAD_BACKEND;
     if (k == 0)
         return REFVIT_BAD_SIZE;
-    int status = REFVIT_OK;
     const fp_env saved = fp_enter();
-    for (size_t i = 0; i < rows; i++)
-        status |= step_kernels(backend)->softmax_codes(k, x + i * k, room, q + i * k);
+    const int status = step_kernels(backend)->softmax_codes(rows, k, x, room, q, k);
     fp_leave(saved);
     return status;
 }

@@ -6,10 +6,12 @@
 
 #define CODE_MAX 127 /* of 8-bit symmetric codes */
 #define PROB_MAX 127 /* the code of probability 1 */
+#define STEP_ROWS 4 /* that a step takes at once, at most */
 #define PROB_SCALE (1.0f / 127.0f)
 
 /* Accumulators [rows][cols] of a product -> its output: v = (acc - zp sum(w)) * s * alpha + bias (N6, N8), then y = v,
-   or y += v, or y += v * gamma (N11). A NaN is left to whoever reads y. */
+   or y += v, or y += v * gamma (N11). A NaN is left to whoever reads y. amax: of each
+   column, the largest finite |v| so far. */
 struct finish_job {
     size_t rows, cols;
     int32_t *acc; /* rows side by side */
@@ -18,6 +20,7 @@ struct finish_job {
     const float *alpha, *bias;     /* bias may be NULL */
     int add;
     const float *gamma; /* may be NULL */
+    float *amax;        /* may be NULL */
     float *y;
     size_t stride;
 };
@@ -41,10 +44,11 @@ struct step_kernels {
                    const float *mask, float *y);
     float (*amax)(size_t count, const float *x); /* largest |x| of the finite ones, 0 without any (N5) */
     /* Scale and symmetric codes of `bits` bits of gelu(x) [k] (N9, N4); codes of softmax(x) [k], in 127ths (N10).
-       room: k floats. Each returns REFVIT_OK or REFVIT_NAN. */
-    int (*gelu_codes)(size_t k, int bits, const float *x, float *room, int8_t *q, float *s);
+       room: STEP_ROWS k floats. Each returns REFVIT_OK or REFVIT_NAN. */
+    int (*gelu_codes)(size_t rows, size_t k, int bits, const float *x, float *room, int8_t *q, size_t q_stride,
+                      float *s);
     int (*token_codes)(const struct token_job *job);
-    int (*softmax_codes)(size_t k, const float *x, float *room, int8_t *q);
+    int (*softmax_codes)(size_t rows, size_t k, const float *x, float *room, int8_t *q, size_t q_stride);
 };
 
 extern const struct step_kernels step_kernels_portable;

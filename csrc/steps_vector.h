@@ -4,32 +4,47 @@
 
 #include "codes_vector.h"
 
-INLINE void finish_step(const struct finish_job *job, floats s, size_t n, const int32_t *acc, size_t j, float *y)
+/* `vectors` of n columns from j on; what belongs to a column stays in registers for all rows. */
+INLINE void finish_columns(const struct finish_job *job, size_t j, const size_t vectors, size_t n)
 {
-    floats v = f_mul(f_mul(f_load_ints(acc + j, n), s), f_load(job->alpha + j, n));
-    if (job->bias)
-        v = f_add(v, f_load(job->bias + j, n));
-    if (job->gamma)
-        v = f_mul(v, f_load(job->gamma + j, n));
-    if (job->add)
-        v = f_add(f_load(y + j, n), v);
-    f_store(y + j, n, v);
+    floats alpha[WIDE], bias[WIDE], gamma[WIDE], amax[WIDE];
+    UNROLL
+    for (size_t c = 0; c < vectors; c++) {
+        const size_t at = j + c * LANES;
+        alpha[c] = f_load(job->alpha + at, n);
+        bias[c] = job->bias ? f_load(job->bias + at, n) : f_set(0.0f);
+        gamma[c] = job->gamma ? f_load(job->gamma + at, n) : f_set(0.0f);
+        amax[c] = job->amax ? f_load(job->amax + at, n) : f_set(0.0f);
+    }
+    for (size_t i = 0; i < job->rows; i++) {
+        const int32_t *acc = job->acc + i * job->cols + j;
+        float *y = job->y + i * job->stride + j;
+        const floats s = f_set(job->s[i]);
+        UNROLL
+        for (size_t c = 0; c < vectors; c++) {
+            floats v = f_mul(f_mul(f_load_ints(acc + c * LANES, n), s), alpha[c]);
+            v = job->bias ? f_add(v, bias[c]) : v;
+            v = job->gamma ? f_mul(v, gamma[c]) : v;
+            v = job->add ? f_add(f_load(y + c * LANES, n), v) : v;
+            amax[c] = job->amax ? f_max(f_abs(f_finite(v)), amax[c]) : amax[c];
+            f_store(y + c * LANES, n, v);
+        }
+    }
+    for (size_t c = 0; job->amax && c < vectors; c++)
+        f_store(job->amax + j + c * LANES, n, amax[c]);
 }
 
 TARGET static void finish(const struct finish_job *job)
 {
     const struct finish_job local = *job; /* as no store to y can change */
     correct_zero_points(job);
-    for (size_t i = 0; i < local.rows; i++) {
-        const int32_t *acc = local.acc + i * local.cols;
-        float *y = local.y + i * local.stride;
-        const floats s = f_set(local.s[i]);
-        size_t j = 0;
-        for (; j + LANES <= local.cols; j += LANES)
-            finish_step(&local, s, LANES, acc, j, y);
-        if (j < local.cols)
-            finish_step(&local, s, local.cols - j, acc, j, y);
-    }
+    size_t j = 0;
+    for (; j + WIDE * LANES <= local.cols; j += WIDE * LANES)
+        finish_columns(&local, j, WIDE, LANES);
+    for (; j + LANES <= local.cols; j += LANES)
+        finish_columns(&local, j, 1, LANES);
+    if (j < local.cols)
+        finish_columns(&local, j, 1, local.cols - j);
 }
 
 struct score_row {
@@ -61,8 +76,12 @@ TARGET static int token_codes(const struct token_job *job)
 {
     const struct code_row row = {f_set(job->s), f_set(-(float)CODE_MAX), f_set((float)CODE_MAX), 0};
     floats seen = f_set(0.0f);
-    for (size_t i = 0; i < job->count; i++)
-        seen = f_keep_nan(seen, code_row(&row, job->width, token_of(job, i), job->q + i * job->q_stride));
+    for (size_t i = 0; i < job->count; i++) {
+        const float *x = token_of(job, i);
+        for (size_t j = 0; j < job->width; j += LANES)
+            __builtin_prefetch(x + job->width + j); /* the next head's */
+        seen = f_keep_nan(seen, code_row(&row, job->width, x, job->q + i * job->q_stride));
+    }
     return f_any_nan(seen) ? REFVIT_NAN : REFVIT_OK;
 }
 

@@ -3,6 +3,7 @@
 #define REFVIT_TRAIN_H
 
 #include "internal.h"
+#include "training.h"
 
 /* `outer` x `inner` rows, each of `segments` runs of `length` floats; strides count floats. */
 struct quantize_job {

@@ -3,7 +3,7 @@
 
 /* The largest sizes over all layers and stages. */
 struct extent {
-    size_t k, rows, width, tokens, hidden, window, head, amax, qkv, map, columns;
+    size_t k, rows, width, hidden, all_hidden, window, head, amax, qkv, map, columns;
 };
 
 static void raise_to(size_t *size, size_t value)
@@ -27,6 +27,7 @@ static struct extent measure(const struct refvit_model *model, size_t threads, s
         raise_to(&e.map, stage->tokens * stage->width);
         raise_to(&e.qkv, (stage->tokens + 1) * 3 * stage->width);
         raise_to(&e.hidden, chunks.rows * stage->hidden);
+        raise_to(&e.all_hidden, stage->tokens * stage->hidden);
         raise_to(&e.window, stage->window);
         raise_to(&e.head, stage->width / stage->heads);
         raise_to(&e.amax, (chunks.count + 1) * 3 * stage->heads);
@@ -45,11 +46,10 @@ static void *take(uint8_t *base, size_t *used, size_t bytes)
 
 static struct codes take_codes(uint8_t *base, size_t *used, size_t rows, size_t k)
 {
-    struct codes codes;
+    struct codes codes = {.picture_s = 0.0f};
     codes.q = take(base, used, rows * padded(k));
     codes.s = take(base, used, rows * sizeof *codes.s);
     codes.zp = take(base, used, rows * sizeof *codes.zp);
-    codes.sums = take(base, used, rows * sizeof *codes.sums);
     return codes;
 }
 
@@ -64,16 +64,25 @@ static struct scratch take_scratch(uint8_t *base, size_t *used, const struct ext
     s.acc = take(base, used, (BLOCK_ROWS * e->columns + rows * PANEL_COLS) * sizeof *s.acc);
     s.init = take(base, used, rows * sizeof *s.init);
     s.row = take(base, used, widest_row * sizeof *s.row);
-    s.room = take(base, used, widest_row * sizeof *s.room);
+    s.room = take(base, used, STEP_ROWS * widest_row * sizeof *s.room);
     s.hidden = take(base, used, e->hidden * sizeof *s.hidden);
+    s.columns = take(base, used, 3 * e->width * sizeof *s.columns);
     s.query = take(base, used, BLOCK_ROWS * padded(e->head));
     s.prob = take(base, used, BLOCK_ROWS * padded(e->window));
     s.key = take(base, used, e->window * e->head);
-    s.value = take(base, used, e->head * padded(e->window));
     s.key_panels = take(base, used, panels * padded(e->head));
     s.value_panels = take(base, used, panels * padded(e->window));
+    s.scores = take(base, used, BLOCK_ROWS * e->window * sizeof *s.scores);
     s.filled = take(base, used, e->head * sizeof *s.filled);
     return s;
+}
+
+/* What attention in float needs besides. */
+static void take_float_attention(struct scratch *s, uint8_t *base, size_t *used, const struct extent *e)
+{
+    s->queries = take(base, used, BLOCK_ROWS * e->head * sizeof *s->queries);
+    s->keys = take(base, used, e->window * e->head * sizeof *s->keys);
+    s->values = take(base, used, e->window * e->head * sizeof *s->values);
 }
 
 size_t lay_out(struct run *run, const struct refvit_model *model, size_t threads, uint8_t *base)
@@ -86,9 +95,12 @@ size_t lay_out(struct run *run, const struct refvit_model *model, size_t threads
     run->qkv = take(base, &used, e.qkv * sizeof *run->qkv);
     run->context = take(base, &used, e.map * sizeof *run->context);
     run->amax = take(base, &used, e.amax * sizeof *run->amax);
+    run->hidden = take(base, &used, model->per_image ? e.all_hidden * sizeof *run->hidden : 0);
     run->pooled = take(base, &used, model->pool ? PARTIAL_SUMS * e.width * sizeof *run->pooled : 0);
     for (size_t i = 0; i < threads; i++) {
-        const struct scratch scratch = take_scratch(base, &used, &e, run->dot->cols);
+        struct scratch scratch = take_scratch(base, &used, &e, run->dot->cols);
+        if (model->float_attention)
+            take_float_attention(&scratch, base, &used, &e);
         if (base)
             run->scratch[i] = scratch;
     }

@@ -27,7 +27,7 @@ def build_parser():
     parser.add_argument("--version", action="version", version=f"refvit {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=Parser)
     for add in (
-        add_classify, add_eval, add_calibrate, add_pack, add_unpack, add_info, add_preprocess, add_backends,
+        add_classify, add_eval, add_calibrate, add_pack, add_unpack, add_export, add_info, add_preprocess, add_backends,
         training.add_train, benchmark.add_bench, looking.add_report, conformance.add_trace, conformance.add_compare,
         conformance.add_vectors, conformance.add_verify, looking.add_explain,
     ):  # fmt: skip
@@ -103,6 +103,23 @@ def add_unpack(verbs):
     add_output(verb, "the float checkpoint, as safetensors")
 
 
+def add_export(verbs):
+    about = "Write the tensors of a packed model for microcontrollers and FPGAs, and an index of them."
+    example = "refvit export refvit_cifar10 -o arrays/ --c-array"
+    verb = add_verb(verbs, "export", commands.export, about, example)
+    verb.add_argument("model", metavar="PACKED", help="a packed file")
+    verb.add_argument("-o", "--out", required=True, metavar="FOLDER", help="new or empty")
+    verb.add_argument("--force", action="store_true", help="overwrite files of the same names in FOLDER")
+    kinds = verb.add_mutually_exclusive_group(required=True)
+    kind_help = {
+        "c-array": "model.h and model.c, in C99",
+        "hex": "a file for each tensor, as Verilog's $readmemh reads it: a value a line",
+        "bin": "a file for each tensor, its bytes, little-endian",
+    }
+    for kind, text in kind_help.items():
+        kinds.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=text)
+
+
 def add_info(verbs):
     about = "Per-layer bits, bytes, sparsity and hashes of a model, and its totals."
     verb = add_verb(verbs, "info", commands.info, about, "refvit info refvit_cifar10")
@@ -117,7 +134,7 @@ def add_preprocess(verbs):
     verb.add_argument("pictures", nargs="+", metavar="PICTURE")
     add_output(
         verb,
-        ".png or .npy (one picture: uint8 [H, W, 3]), or .safetensors: pixels U8 [B, H, W, 3] and x F32 [B, 3, H, W]",
+        ".png, .ppm or .npy (one picture: uint8 [H, W, 3]), or .safetensors: pixels U8 [B, H, W, 3] and x F32 [B, 3, H, W]",
     )
 
 

@@ -17,6 +17,7 @@ from .config import MODELS, QuantConfig, config_to_dict, linear_roles, model_con
 from .engine import Engine
 from .engine import pack as pack_model
 from .errors import BadInputError, UsageError
+from .export import export as write_export
 from .files import atomic_write, check_writable
 from .imagefolder import find_pictures, listing
 from .info import file_sha256, model_info
@@ -156,12 +157,26 @@ def switches(args, names):
 def unpack(args):
     """Packed file -> float checkpoint."""
     check_writable(args.out, args.force)
-    engine = load_model(args.model)
-    if not isinstance(engine, Engine):
-        raise BadInputError(args.model, "nothing to unpack", "a packed file", "a float checkpoint")
+    engine = load_packed_only(args)
     save_model(engine.unpack(), args.out, force=args.force)
     size = os.path.getsize(args.out)
     print_summary(args, {"out": args.out, "bytes": size, "model": engine.config.name}, f"{args.out}: {size:,} bytes")
+
+
+def export(args):
+    """Packed file -> arrays for C, hardware description, or anything that reads bytes."""
+    engine = load_packed_only(args)
+    files = write_export(engine, args.out, args.kind, args.force)
+    size = sum(os.path.getsize(os.path.join(args.out, name)) for name in files)
+    summary = {"out": args.out, "model": engine.config.name, "kind": args.kind, "files": len(files), "bytes": size}
+    print_summary(args, summary, f"{args.out}: {engine.config.name}, {len(files)} files, {size:,} bytes")
+
+
+def load_packed_only(args):
+    engine = load_model(args.model)
+    if not isinstance(engine, Engine):
+        raise BadInputError(args.model, f"nothing to {args.verb}", "a packed file", "a float checkpoint")
+    return engine
 
 
 def info(args):
@@ -186,8 +201,8 @@ def info(args):
 def preprocess(args):
     """Pictures -> integer pixels, and the normalised input."""
     suffix = os.path.splitext(args.out.lower())[1]
-    if suffix not in (".png", ".npy", ".safetensors"):
-        raise UsageError("preprocess", "--out", "a name that ends in .png, .npy or .safetensors", args.out)
+    if suffix not in (".png", ".ppm", ".npy", ".safetensors"):
+        raise UsageError("preprocess", "--out", "a name that ends in .png, .ppm, .npy or .safetensors", args.out)
     if suffix != ".safetensors" and len(args.pictures) != 1:
         raise UsageError("preprocess", f"a {suffix} holds", "one picture", len(args.pictures), "-o FILE.safetensors")
     check_writable(args.out, args.force)
@@ -199,7 +214,7 @@ def preprocess(args):
         safetensors.write(args.out, tensors, {"preprocess": json.dumps(config.to_dict())}, force=args.force)
     else:
         with atomic_write(args.out, args.force) as file:
-            np.save(file, pixels[0]) if suffix == ".npy" else Image.fromarray(pixels[0]).save(file, "PNG")
+            np.save(file, pixels[0]) if suffix == ".npy" else Image.fromarray(pixels[0]).save(file, suffix[1:])
     summary = {"out": args.out, "pictures": len(pixels), "preprocess": config.to_dict()}
     size = f"{config.img_size} x {config.img_size}"
     print_summary(args, summary, f"{args.out}: {len(pixels)} x {size}, mode {config.mode}")

@@ -9,7 +9,7 @@ Shapes: B images, W windows, T tokens, H heads, D width of a head, K inputs, C o
 import numpy as np
 
 from . import forward, kernels
-from .backend import default_environment, level_of
+from .backend import NUMPY, default_environment, level_of
 from .errors import UsageError, located
 from .exact import sum16
 from .layers import merge_heads_forward, split_heads_forward
@@ -63,8 +63,8 @@ class Engine:
         return self(x)
 
     def run_compiled(self, u8, x):
-        """Logits by the forward in C; None where it does not do this model, or met a NaN, whose layer the steps name."""
-        if not forward.supported(self):
+        """Logits by the forward in C; None on the NumPy backend, or where a NaN was met, whose layer the steps name."""
+        if level_of(self.backend) == NUMPY:
             return None
         if self.compiled is None:
             with default_environment():
@@ -169,7 +169,7 @@ class IntegerPass:
         scores = ((acc.astype(np.float32) * s_q) * s_k) * score_scale(q)
         p = self.probabilities(name, scores, bias, mask)
         q_p = self.note(f"{name}.q_prob", np.rint(p / PROB_SCALE).astype(np.int8))
-        acc = kernels.int8_matmul(q_p, np.ascontiguousarray(v.swapaxes(-1, -2)), self.backend)
+        acc = kernels.int8_matmul(q_p, v, self.backend, by_inputs=True)
         return (acc.astype(np.float32) * PROB_SCALE) * s_v
 
     def float_attention(self, name, q, k, v, bias, mask):

@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 
-from .backend import NUMPY, ffi, level_of, lib, pointer
+from .backend import ffi, lib, pointer
 from .errors import UsageError
 from .gate import contiguous
 from .kernels import neg_counts
@@ -22,13 +22,6 @@ WORK_ALIGN = 64  # bytes; DOT_ALIGN of dot.h
 _pools = {}  # number of threads -> Pool
 
 
-def supported(engine):
-    """Whether C walks the whole way of this engine: not in NumPy, not with a scale per image or float attention."""
-    quant = engine.quant
-    return (level_of(engine.backend) != NUMPY
-            and quant.act_scale != "image" and quant.attention == "int8")  # fmt: skip
-
-
 class Forward:
     """An engine's model as refvit.h describes it. The arrays stay the engine's; none is copied that fits as it is."""
 
@@ -39,6 +32,7 @@ class Forward:
         config, quant = engine.config, engine.quant
         model.img_size, model.patch_size, model.channels = config.img_size, config.patch_size, config.in_chans
         model.classes, model.eps, model.minmax = config.num_classes, config.norm_eps, quant.act_quantizer == "minmax"
+        model.per_image, model.float_attention = quant.act_scale == "image", quant.attention == "float"
         self.minmax = bool(model.minmax)  # only zero points need the sums of codes
         model.pixels = self.floats(pixel_values(engine.preprocess)) if config.in_chans == 3 else ffi.NULL
         self.fill_linear(model.embed, "patch_embed.proj")

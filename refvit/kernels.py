@@ -127,20 +127,22 @@ def _dot_room(rows, k):
     return np.empty(rows, np.int32), ffi.new("uint8_t[]", max(1, padded * lib.REFVIT_PANEL_COLS))
 
 
-def int8_matmul(x, w, backend=None):
+def int8_matmul(x, w, backend=None, by_inputs=False):
     """Dot products along K, exactly (N7).  int8 [..., M, K], int8 [..., N, K] -> int32 [..., M, N]
 
-    Leading axes are equal. K is below 2^17: there a product of nothing but -128 would be 2^31.
+    by_inputs: w is [..., K, N]. Leading axes are equal. K is below 2^17: there a product of nothing but -128 would be
+    2^31.
     """
     level, where = level_of(backend), "int8_matmul"
-    x, w = gate.batches(where, x, w, np.int8)
+    x, rows = gate.batches(where, x, _transposed(w) if by_inputs else w, np.int8)
     k = gate.integer(f"{where}: K", x.shape[-1], 0, K_MAX - 1)
     if level == NUMPY:
-        return _exact_product(x, w)
+        return _exact_product(x, rows)
+    w = gate.contiguous(w).reshape(rows.shape) if by_inputs else rows
 
     def entry(batch, m, n, _, x, w, out):
         init, panel = _dot_room(m, k)
-        return lib.refvit_int8_dot(level, batch, m, n, k, x, w, pointer(init), panel, out)
+        return lib.refvit_int8_dot(level, batch, m, n, k, x, w, by_inputs, pointer(init), panel, out)
 
     return _batched(where, _padded(x), w, np.int32, entry)
 
@@ -269,7 +271,7 @@ def gelu_codes(x, bits=8, backend=None):
         _reject_nan(where, x)
         q, s, _ = quant.quantize_rows(_twin(where, exact.gelu, x), bits)
         return q, s
-    (rows, k), room = x.shape, np.empty(x.shape[1], np.float32)
+    (rows, k), room = x.shape, np.empty((4, x.shape[1]), np.float32)
     q, s = np.empty(x.shape, np.int8), np.empty(rows, np.float32)
     raise_status(where, lib.refvit_gelu_codes(level, rows, k, bits, *map(pointer, (x, room, q, s))))
     return q, s
@@ -280,7 +282,7 @@ def softmax_codes(x, backend=None):
     level, x = level_of(backend), _rows("softmax_codes: x", x)
     if level == NUMPY:
         return np.rint(_twin("softmax_codes", exact.softmax, x) / PROB_SCALE).astype(np.int8)
-    (rows, k), room, q = x.shape, np.empty(x.shape[1], np.float32), np.empty(x.shape, np.int8)
+    (rows, k), room, q = x.shape, np.empty((4, x.shape[1]), np.float32), np.empty(x.shape, np.int8)
     raise_status("softmax_codes", lib.refvit_softmax_codes(level, rows, k, *map(pointer, (x, room, q))))
     return q
 
@@ -315,6 +317,10 @@ def _batched(where, x, w, dtype, entry):
 
     run(where, batch if batch > 1 else m, out.size * k >= SMALL_PRODUCT, part)
     return out
+
+
+def _transposed(w):
+    return w.swapaxes(-1, -2) if isinstance(w, np.ndarray) and w.ndim > 1 else w  # the gate rejects it
 
 
 def _exact_product(x, w):

@@ -24,7 +24,7 @@ from .config import QuantConfig, config_from_dict, config_to_dict, dataclass_fro
 from .engine import Engine
 from .errors import BadInputError, RefvitError, UnsupportedError, UsageError, located
 from .labels import imagenet_names
-from .packed import PackedLinear, check_linear, packed_bits
+from .packed import PackedLinear, check_attention, check_linear, packed_bits
 from .preprocess import PreprocessConfig
 from .quant import code_range
 from .rules import SCALE_MIN, SPEC_VERSION
@@ -89,7 +89,7 @@ def metadata(engine):
 
 def load_packed(path):
     """Read a packed file.  -> Engine. Raises BadInputError naming the file and what is wrong."""
-    tensors, meta = safetensors.read(path)
+    tensors, meta = safetensors.read(path, widen=False)
     try:
         engine = engine_from(dict(tensors), meta)
     except UnsupportedError as error:
@@ -111,6 +111,7 @@ def engine_from(tensors, meta):
         raise UnsupportedError("metadata", "spec_version", SPEC_VERSION, version)
     config = config_from_dict(parse(meta, "config"))
     quant = dataclass_from_dict(QuantConfig, parse(meta, "quant"))
+    check_attention(config, quant)
     linears = {n: take_linear(tensors, n, role, config, quant) for n, role in linear_roles(config).items()}
     params = {}
     for name, shape in config.param_shapes().items():
@@ -192,7 +193,12 @@ def check_labels(labels, num_classes):
     """A list of class names, the name of a known set, or None."""
     if labels == "imagenet1k":
         labels = imagenet_names()
-    if labels is None or (isinstance(labels, list) and all(isinstance(n, str) for n in labels)):
+    if labels is None or (isinstance(labels, list) and all(is_text(n) for n in labels)):
         if labels is None or len(labels) == num_classes:
             return labels
     raise BadInputError("metadata", "labels", f"{num_classes} names, a known set or null", f"{str(labels)[:40]!r}")
+
+
+def is_text(value):
+    """Whether it is a string of Unicode characters; JSON's escapes can spell half of a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)

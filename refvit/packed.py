@@ -51,6 +51,7 @@ def pack_linears(model, progress=None):
     """
     if model.quant is None:
         raise UsageError("pack", "model", "a quantized model", "a float one", "model.with_quant(QuantConfig())")
+    check_attention(model.config, model.quant)
     linears = {}
     for name, role in linear_roles(model.config).items():
         bits, act_bits = packed_bits(model.quant, name, role)
@@ -104,6 +105,16 @@ def check_linear(linear, quant_config):
         reach = np.abs(linear.codes().astype(np.int64)).sum(axis=1).max(initial=0) * ((1 << linear.act_bits) - 1)
         if reach >= 1 << 31:
             raise BadInputError(linear.name, "|acc - zp sum(w)|", "below 2^31", int(reach))
+
+
+def check_attention(config, quant_config):
+    """The same for contexts: sums over the tokens of a window (N7)."""
+    if config.family == "vit":
+        tokens = config.num_patches + config.num_prefix_tokens
+    else:
+        tokens = max(window for _, _, _, window, _ in config.stages) ** 2
+    if quant_config.attention == "int8" and tokens >= K_MAX:
+        raise BadInputError(config.name, "tokens of a window", f"below {K_MAX}", tokens)
 
 
 def float_weight(linear, shape):

@@ -108,6 +108,7 @@ class Pass:
             passes = (*pass_q, *pass_k, *pass_v)
         scores, scores_cache = layers.scores_forward(q, k, bias, mask)
         p, softmax_cache = layers.softmax_forward(self.note(f"{name}.score", scores))
+        p = self.note(f"{name}.prob", p)
         y, context_cache = layers.context_forward(quantize_probabilities(p) if rounds else p, v)
         y = self.note(f"{name}.context", layers.merge_heads_forward(y))
         y, proj_cache = self.linear(f"{name}.proj", y)
@@ -129,6 +130,7 @@ class Pass:
         h, fc1_cache = self.linear(f"{name}.fc1", x)
         with located(f"{name}.act"):
             h, gelu_cache = layers.gelu_forward(h)
+        h = self.note(f"{name}.act", h)
         y, fc2_cache = self.linear(f"{name}.fc2", h)
         return y, (fc1_cache, gelu_cache, fc2_cache)
 

@@ -27,10 +27,11 @@ DIMENSIONS_MAX = 32  # of NumPy 1.26
 DIGITS_MAX = 19  # of an integer in the header: enough for 2^63, and longer ones take quadratic time to parse
 
 
-def read(path):
+def read(path, widen=True):
     """Tensors and metadata of a file.
 
-    Returns (dict: name -> array of the file's dtype, native byte order, BF16 widened to float32; dict: str -> str).
+    Returns (dict: name -> array of the file's dtype, native byte order; dict: str -> str). BF16 is widened to float32,
+    or, without ``widen``, left as the uint16 of its bits.
     Arrays are read-only views on one buffer where their offset is aligned. Raises BadInputError for anything that is
     not a valid file; memory is bounded by the file's size before the content is believed.
     """
@@ -40,7 +41,7 @@ def read(path):
         entries = {name: _checked_entry(path, name, entry) for name, entry in header.items()}
         _check_contiguous(path, entries, size)
         buffer = read_exactly(path, file, size)
-    return {name: _tensor(path, name, buffer, *entry) for name, entry in entries.items()}, metadata
+    return {name: _tensor(path, name, buffer, widen, *entry) for name, entry in entries.items()}, metadata
 
 
 def read_metadata(path):
@@ -167,11 +168,11 @@ def _check_contiguous(path, entries, size):
         raise BadInputError(path, what, f"{position} bytes of tensors", size, hint)
 
 
-def _tensor(path, name, buffer, dtype, shape, begin, end):
+def _tensor(path, name, buffer, widen, dtype, shape, begin, end):
     array = np.frombuffer(buffer, DTYPES[dtype], math.prod(shape), begin) if end > begin else np.empty(0, DTYPES[dtype])
     if dtype == "BOOL" and array.view(np.uint8).max(initial=0) > 1:
         raise BadInputError(f"{path}: tensor {name!r}", "bytes of BOOL", "0 or 1", array.view(np.uint8).max())
-    if dtype == "BF16":
+    if dtype == "BF16" and widen:
         array = bfloat16_to_float32(array)
     native = array.astype(array.dtype.newbyteorder("="), copy=not array.flags.aligned)
     return native.reshape(shape)

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 from .architecture import Hints
+from .bitnet import LINEAR_CLASSES
 from .config import MODELS
 from .errors import BadInputError, UnsupportedError, UsageError
 from .files import read_bytes
@@ -27,6 +28,7 @@ class Sidecar:
     num_classes  of the classifier
     labels       list of class names
     preprocess   PreprocessConfig
+    linear_class what packs the linear layers as BitNet does (bitnet.py)
     notes        what cannot be honoured, for the user
     """
 
@@ -37,6 +39,7 @@ class Sidecar:
     num_classes: object = None
     labels: object = None
     preprocess: object = None
+    linear_class: object = None
     notes: tuple = ()
 
 
@@ -75,8 +78,22 @@ def _hugging_face(config, processor):
         num_classes=labels and len(labels),
         labels=labels,
         preprocess=_hugging_face_preprocess(processor) if processor.values else None,
+        linear_class=_linear_class(config),
         notes=notes,
     )
+
+
+def _linear_class(config):
+    """Of quantization_config, where that is BitNet's."""
+    quant = _Json(f"{config.path}: quantization_config", config.get("quantization_config", dict, {}))
+    if quant.get("quant_method", str) != "bitnet":
+        return None
+    if quant.get("use_rms_norm", bool, False):
+        raise UnsupportedError(quant.path, "use_rms_norm", "linear layers without a norm of their own", True)
+    linear_class = quant.get("linear_class", str, LINEAR_CLASSES[0])
+    if linear_class not in LINEAR_CLASSES:
+        raise BadInputError(quant.path, "linear_class", " or ".join(LINEAR_CLASSES), repr(linear_class))
+    return linear_class
 
 
 def _labels(config):

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from . import safetensors, torchfile
+from . import bitnet, safetensors, torchfile
 from .architecture import recognise
 from .box import resolve
 from .config import config_from_dict, config_to_dict, model_config
@@ -32,8 +32,8 @@ def load_model(path, name=None, img_size=None):
     """A model from a checkpoint, or an Engine from a packed file.
 
     path      .safetensors, or .pth/.pt/.bin as torch.save writes it; parameter names of timm, facebook, Microsoft or
-              Hugging Face (names.py); a config.json beside it is honoured (sidecar.py); or the name of a model that
-              ships with the package (box.py)
+              Hugging Face (names.py), linear layers packed as BitNet's included (bitnet.py); a config.json beside it
+              is honoured (sidecar.py); or the name of a model that ships with the package (box.py)
     name      timm's name that the checkpoint must be of; None: recognised from names and shapes (architecture.py)
     img_size  another picture size, pixels: position embeddings and relative-position tables are resampled to it
               (interpolate.py); None: the checkpoint's own
@@ -49,6 +49,7 @@ def load_model(path, name=None, img_size=None):
         return _load_packed(path, name, img_size)
     sidecar = _saved(path, metadata[KEY]) if KEY in metadata else read_sidecar(path)
     tensors = _state_dict(path, torchfile.read(path)) if is_torch else safetensors.read(path)[0]
+    tensors = bitnet.unpacked(path, tensors, sidecar.linear_class)
     tensors, sources, unused, hugging_face = to_timm(path, tensors)
 
     config = sidecar.config or _recognised(path, tensors, sidecar, name, hugging_face)

@@ -74,19 +74,22 @@ def swin_block_steps(config, p, stage, block, source):
 
 def block_steps(config, p, name, source, heads, to_rows, from_rows, bias=None, mask=None):
     """x + ls1(attention(norm1(x))), then x + ls2(mlp(norm2(x))); ``to_rows`` cuts tokens into [B, W, T, C]."""
-    qkv, context, proj = (f"{name}.attn.{part}" for part in ("qkv", "context", "proj"))
-    fc1, fc2 = f"{name}.mlp.fc1", f"{name}.mlp.fc2"
+    qkv, score, prob, context, proj = (f"{name}.attn.{part}" for part in ("qkv", "score", "prob", "context", "proj"))
+    fc1, act, fc2 = (f"{name}.mlp.{part}" for part in ("fc1", "act", "fc2"))
 
     def attended(x, h):
         return x + layer_scale(p, f"{name}.ls1", h.moved(from_rows))
 
     yield f"{name}.norm1", [source], lambda x: norm(config, p, f"{name}.norm1", x)
     yield qkv, [f"{name}.norm1"], lambda x: linear(p, qkv, x.moved(to_rows))
-    yield context, [qkv], lambda x: attention(x, heads, bias, mask)
+    yield score, [qkv], lambda x: bounded.scores(*split_heads(x, heads)[:2], bias, mask)
+    yield prob, [score], bounded.softmax
+    yield context, [prob, qkv], lambda p, x: merge_heads(p @ split_heads(x, heads)[2])
     yield proj, [context], lambda x: linear(p, proj, x)
     yield f"{name}.norm2", [source, proj], lambda x, h: norm(config, p, f"{name}.norm2", attended(x, h))
     yield fc1, [f"{name}.norm2"], lambda x: linear(p, fc1, x)
-    yield fc2, [fc1], lambda x: linear(p, fc2, bounded.gelu(x))
+    yield act, [fc1], bounded.gelu
+    yield fc2, [act], lambda x: linear(p, fc2, x)
     yield name, [source, proj, fc2], lambda x, h, y: attended(x, h) + layer_scale(p, f"{name}.ls2", y)
 
 
@@ -115,12 +118,17 @@ def vit_heads(config, p, x):
     return (logits + linear(p, "head_dist", x[:, 1])) * Bounded(0.5) if config.distilled else logits
 
 
-def attention(qkv, heads, bias, mask):
-    """[B, W, T, 3 C] -> [B, W, T, C]"""
-    b, w, t, c3 = qkv.value.shape
+def split_heads(qkv, heads):
+    """[B, W, T, 3 C] -> q, k, v [B, W, H, T, D]"""
+    b, w, t, _ = qkv.value.shape
     parts = qkv.moved(lambda a: a.reshape(b, w, t, 3, heads, -1).swapaxes(2, 4))  # [B, W, H, 3, T, D]
-    y = bounded.attention(*(parts[:, :, :, i] for i in range(3)), bias, mask)
-    return y.moved(lambda a: a.swapaxes(2, 3).reshape(b, w, t, c3 // 3))
+    return tuple(parts[:, :, :, i] for i in range(3))
+
+
+def merge_heads(y):
+    """[B, W, H, T, D] -> [B, W, T, H D]"""
+    b, w, _, t, _ = y.value.shape
+    return y.moved(lambda a: a.swapaxes(2, 3).reshape(b, w, t, -1))
 
 
 def linear(p, name, x):

@@ -89,6 +89,7 @@ def test_the_whole_way(run, folder, tmp_path):
         "calibrate": ("calibrate", model, folder / "val", "-o", ranges),
         "static": ("pack", model, "-o", tmp_path / "s.st", *SWITCHES, ranges),
         "unpack": ("unpack", packed, "-o", tmp_path / "u.safetensors"),
+        "export": ("export", packed, "-o", tmp_path / "arrays", "--bin"),
         "preprocess": ("preprocess", packed, picture, "-o", tmp_path / "x.safetensors"),
         "completion": ("completion", "bash"),
         "backends": ("backends",),
@@ -106,7 +107,9 @@ def test_the_whole_way(run, folder, tmp_path):
     tensors, _ = safetensors.read(tmp_path / "x.safetensors")
     assert tensors["pixels"].shape == (1, 32, 32, 3) and tensors["x"].shape == (1, 3, 32, 32)
     assert run("preprocess", packed, picture, "-o", tmp_path / "x.png")[0] == 0
-    assert (np.array(Image.open(tmp_path / "x.png")) == tensors["pixels"][0]).all()
+    assert run("preprocess", packed, picture, "-o", tmp_path / "x.ppm")[0] == 0
+    for name in ("x.png", "x.ppm"):
+        assert (np.array(Image.open(tmp_path / name)) == tensors["pixels"][0]).all()
 
 
 def test_training_has_the_keys_that_readme_states(run, folder, tmp_path):
@@ -263,6 +266,10 @@ WRONG = [  # arguments (M model, P picture, F folder of wrong files, V val, R re
     ("pack M -o F/new.st --threshold low", 2, "low"),
     ("pack M -o F/new.st --weight-bits 3", 2, "weight-bits"),
     ("unpack M -o F/new.st", 3, "packed"),
+    ("export M -o F/new --bin", 3, "packed"),
+    ("export F/absent -o F/new", 2, "--c-array"),
+    ("export F/absent -o F/new --bin --hex", 2, "--hex"),
+    ("export F/none -o F/new --hex", 3, "none"),
     ("info F/text.jpg", 3, "text.jpg"),
     ("calibrate M F/none -o F/new.st", 3, "none"),
     ("calibrate M V -o F/new.st --percentile 10", 2, "percentile"),

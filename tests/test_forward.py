@@ -14,6 +14,7 @@ sizes = st.integers(1, 3)
 quants = st.builds(
     QuantConfig, weight_bits=st.sampled_from((2, 8)), act_bits=st.integers(2, 8), patch_bits=st.sampled_from((2, 8)),
     act_quantizer=st.sampled_from(("symmetric", "minmax")), head_bits=st.sampled_from((2, 8)),
+    act_scale=st.sampled_from(("token", "image")), attention=st.sampled_from(("int8", "float")),
 )  # fmt: skip
 
 

@@ -94,6 +94,7 @@ def test_int8_product_equals_int64(backend, seed, m, n, k, leading):
     rng = np.random.default_rng(seed)
     x, w = random_int8(rng, (*leading, m, k)), random_int8(rng, (*leading, n, k))
     assert_equal(kernels.int8_matmul(x, w, backend), int64_product(x, w))
+    assert_equal(kernels.int8_matmul(x, np.ascontiguousarray(w.swapaxes(-1, -2)), backend, by_inputs=True), int64_product(x, w))
 
 
 @every_backend
@@ -326,8 +327,8 @@ def test_the_c_entries_check_sizes_themselves():
         assert lib.refvit_ternary_matmul(*arguments) == status
     assert lib.refvit_ternary_dot(lib.REFVIT_PORTABLE, 1, 1, K_MAX + 1, *[null] * 5) == lib.REFVIT_BAD_SIZE
     assert lib.refvit_ternary_dot(9, 1, 1, 1, *[null] * 5) == lib.REFVIT_BAD_BACKEND
-    assert lib.refvit_int8_dot(lib.REFVIT_PORTABLE, 1, 1, 1, K_MAX, *[null] * 5) == lib.REFVIT_BAD_SIZE
-    assert lib.refvit_int8_dot(9, 1, 1, 1, 1, *[null] * 5) == lib.REFVIT_BAD_BACKEND
+    assert lib.refvit_int8_dot(lib.REFVIT_PORTABLE, 1, 1, 1, K_MAX, null, null, 0, *[null] * 3) == lib.REFVIT_BAD_SIZE
+    assert lib.refvit_int8_dot(9, 1, 1, 1, 1, null, null, 0, *[null] * 3) == lib.REFVIT_BAD_BACKEND
     assert lib.refvit_pack_planes(9, 1, 1, null, null) == lib.REFVIT_BAD_BACKEND
 
 

@@ -1,6 +1,6 @@
 """Full-size models against PyTorch itself: skipped where torch or transformers is not installed.
 
-The logits must deviate from PyTorch's float64 at most 4 times as much as PyTorch's own float32 does.
+Every tensor of the trace must deviate from PyTorch's float64 at most 4 times as much as PyTorch's own float32 does.
 """
 
 import os
@@ -32,10 +32,12 @@ NAMES = (
 )
 
 
-def torch_logits(config, params, x, dtype):
-    tensors = {name: torch.tensor(value, dtype=dtype) for name, value in params.items()}
+def torch_trace(config, params, x, dtype):
+    """dict: name in refvit's trace, or "logits" -> array"""
+    tensors, trace = {name: torch.tensor(value, dtype=dtype) for name, value in params.items()}, {}
     with torch.no_grad():
-        return torch_models.forward(config, tensors, torch.tensor(x, dtype=dtype)).numpy()
+        trace["logits"] = torch_models.forward(config, tensors, torch.tensor(x, dtype=dtype), trace)
+    return {path: value.numpy() for path, value in trace.items()}
 
 
 def transformers_logits(config, params, x):
@@ -45,16 +47,21 @@ def transformers_logits(config, params, x):
         return model(torch.tensor(x, dtype=torch.float64)).logits.numpy()
 
 
-def check_logits(config, params, x):
+def check_trace(config, params, x):
     """Two roundings, of the last sum and the bias, are allowed besides: no float32 computation is without them."""
-    exact = torch_logits(config, params, x, torch.float64)
+    exact, theirs = (torch_trace(config, params, x, dtype) for dtype in (torch.float64, torch.float32))
     if transformers_models.supports(config):
-        scale = np.abs(exact).max()
-        np.testing.assert_allclose(transformers_logits(config, params, x), exact, rtol=0, atol=2.0**-40 * scale)
-    theirs = float(np.abs(torch_logits(config, params, x, torch.float32) - exact).max())
-    ours = float(np.abs(Model(config, params)(x) - exact).max())
-    print(f"{config.name}: largest logit {np.abs(exact).max():.2f}, deviation {ours:.2e}, PyTorch's {theirs:.2e}")
-    assert ours <= TIMES * theirs + 2 * U * np.abs(exact).max(), f"{config.name}: {ours}, PyTorch's float32 {theirs}"
+        logits, others = exact["logits"], transformers_logits(config, params, x)
+        np.testing.assert_allclose(others, logits, rtol=0, atol=2.0**-40 * np.abs(logits).max())
+    ours, worst = {}, (0.0, "")
+    ours["logits"] = Model(config, params).forward(x, trace=ours)[0]
+    assert set(exact) == {path for path in ours if not path.endswith(".in")}
+    for path, expected in exact.items():
+        deviation = np.abs(ours[path].reshape(expected.shape) - expected).max()
+        allowed = TIMES * np.abs(theirs[path] - expected).max() + 2 * U * np.abs(expected).max()
+        worst = max(worst, (deviation / allowed, path))
+        assert deviation <= allowed, f"{config.name} {path}: {deviation}, allowed {allowed}"
+    print(f"{config.name}: {len(exact)} tensors, at worst {worst[0]:.2f} of what is allowed, at {worst[1]}")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,7 +70,7 @@ def test_full_size_with_random_weights(name):
     config = model_config(name)
     params = random_params(config, rng)
     x = rng.normal(size=(PICTURES, 3, config.img_size, config.img_size)).astype(np.float32)
-    check_logits(config, params, x)
+    check_trace(config, params, x)
 
 
 @pytest.mark.skipif(not (DATA / "deit_tiny_patch16_224.safetensors").exists(), reason="no data folder")
@@ -73,7 +80,7 @@ def test_real_deit_tiny_on_real_pictures():
     params = {name: tensors[name] for name in config.param_shapes()}
     files = sorted((DATA / "imagenet-samples" / "val").glob("*/*"))[:PICTURES]
     model = Model(config, params)
-    check_logits(config, params, normalised(model, files))
+    check_trace(config, params, normalised(model, files))
 
 
 def normalised(model, files):

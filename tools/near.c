@@ -34,10 +34,26 @@ struct function {
     int (*known)(float x, float near, float exact); /* of the other x, whether they are as stated */
 };
 
+#define COUNT (WIDE * LANES)
+
+INLINE wide load(const float *x)
+{
+    wide v;
+    EACH(v.v[i] = f_load(x + i * LANES, LANES));
+    return v;
+}
+
+INLINE void store(float *y, wide v)
+{
+    EACH(f_store(y + i * LANES, LANES, v.v[i]));
+}
+
 TARGET static void gelu_pair(const float *x, float *near, float *exact)
 {
-    f_store(near, LANES, gelu_near(f_load(x, LANES)));
-    f_store(exact, LANES, gelu_floats(f_load(x, LANES)));
+    wide half;
+    EACH(half.v[i] = f_set(0.5f));
+    store(near, gelu_near(load(x), half));
+    EACH(f_store(exact + i * LANES, LANES, gelu_floats(f_load(x + i * LANES, LANES))));
 }
 
 static int is_finite(float x)
@@ -58,8 +74,8 @@ static int gelu_known(float x, float near, float exact)
 
 TARGET static void exp_pair(const float *x, float *near, float *exact)
 {
-    f_store(near, LANES, exp_near(f_load(x, LANES)));
-    f_store(exact, LANES, exp_floats(f_load(x, LANES)));
+    store(near, exp_near(load(x)));
+    EACH(f_store(exact + i * LANES, LANES, exp_floats(f_load(x + i * LANES, LANES))));
 }
 
 static int is_of_softmax(float x)
@@ -75,8 +91,8 @@ static double exp_bound(float x, float exact)
 
 static float flat_value(void)
 {
-    float x[LANES], near[LANES], exact[LANES];
-    for (size_t i = 0; i < LANES; i++)
+    float x[COUNT], near[COUNT], exact[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
         x[i] = EXP_FLAT;
     exp_pair(x, near, exact);
     return near[0];
@@ -114,14 +130,14 @@ static void judge(const struct function *f, float x, float near, float exact, st
 
 static void scan(const struct function *f, uint64_t every, struct result *result)
 {
-    float x[LANES], near[LANES], exact[LANES];
-    for (uint64_t bits = 0; bits <= UINT32_MAX;) {
-        for (size_t i = 0; i < LANES; i++, bits += every) {
-            const uint32_t pattern = (uint32_t)bits; /* beyond the last it begins again */
+    float x[COUNT], near[COUNT], exact[COUNT];
+    for (uint64_t first = 0; first <= UINT32_MAX; first += COUNT * every) {
+        for (size_t i = 0; i < COUNT; i++) {
+            const uint32_t pattern = (uint32_t)(first + i * every);
             memcpy(x + i, &pattern, sizeof *x);
         }
         f->values(x, near, exact);
-        for (size_t i = 0; i < LANES; i++)
+        for (size_t i = 0; i < COUNT && first + i * every <= UINT32_MAX; i++)
             judge(f, x[i], near[i], exact[i], result);
     }
 }

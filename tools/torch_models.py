@@ -9,88 +9,96 @@ import torch.nn.functional as F
 
 
 def forward(config, params, x, trace=None):
-    """x [B, C, H, W] -> logits [B, classes]; ``trace``, a dict, receives module outputs under timm's module paths."""
-    trace = {} if trace is None else trace
+    """x [B, C, H, W] -> logits [B, classes]; ``trace``, a dict, receives every intermediate tensor, by refvit's names.
+
+    Its windows are part of the batch, [B W, ..], where refvit has [B, W, ..].
+    """
     return (vit if config.family == "vit" else swin)(config, params, x, trace)
+
+
+def note(trace, path, value):
+    if trace is not None:
+        trace[path] = value
+    return value
 
 
 def vit(config, p, x, trace):
     x = F.conv2d(x, p["patch_embed.proj.weight"], p["patch_embed.proj.bias"], stride=config.patch_size)
-    x = trace["patch_embed"] = x.flatten(2).transpose(1, 2)
+    x = note(trace, "patch_embed", note(trace, "patch_embed.proj", x.flatten(2).transpose(1, 2)))
     prefix = [p[name].expand(len(x), -1, -1) for name in ("cls_token", "dist_token") if name in p]
     if config.no_embed_class:
         x = torch.cat([*prefix, x + p["pos_embed"]], dim=1)
     else:
         x = torch.cat([*prefix, x], dim=1) + p["pos_embed"]
     for i in range(config.depth):
-        x = trace[f"blocks.{i}"] = vit_block(config, p, f"blocks.{i}", x)
-    x = trace["norm"] = norm(config, p, "norm", x)
-    logits = trace["head"] = linear(p, "head", x[:, 0])
-    if not config.distilled:
-        return logits
-    trace["head_dist"] = linear(p, "head_dist", x[:, 1])
-    return (logits + trace["head_dist"]) / 2
+        x = note(trace, f"blocks.{i}", vit_block(config, p, f"blocks.{i}", x, trace))
+    x = norm(config, p, "norm", x, trace)
+    logits = linear(p, "head", x[:, 0], trace)
+    return (logits + linear(p, "head_dist", x[:, 1], trace)) / 2 if config.distilled else logits
 
 
-def vit_block(config, p, name, x):
-    h = norm(config, p, f"{name}.norm1", x)
-    x = x + scaled(p, f"{name}.ls1", attention(p, f"{name}.attn", h, config.num_heads))
-    h = norm(config, p, f"{name}.norm2", x)
-    return x + scaled(p, f"{name}.ls2", mlp(p, f"{name}.mlp", h))
+def vit_block(config, p, name, x, trace):
+    h = norm(config, p, f"{name}.norm1", x, trace)
+    x = x + scaled(p, f"{name}.ls1", attention(p, f"{name}.attn", h, config.num_heads, trace=trace))
+    h = norm(config, p, f"{name}.norm2", x, trace)
+    return x + scaled(p, f"{name}.ls2", mlp(p, f"{name}.mlp", h, trace))
 
 
 def swin(config, p, x, trace):
     x = F.conv2d(x, p["patch_embed.proj.weight"], p["patch_embed.proj.bias"], stride=config.patch_size)
-    x = trace["patch_embed"] = norm(config, p, "patch_embed.norm", x.permute(0, 2, 3, 1))
+    x = note(trace, "patch_embed.proj", x.permute(0, 2, 3, 1))
+    x = note(trace, "patch_embed", norm(config, p, "patch_embed.norm", x, trace))
     for i, depth in enumerate(config.depths):
         if i:
-            x = trace[f"layers.{i}.downsample"] = merging(config, p, f"layers.{i}.downsample", x)
+            x = merging(config, p, f"layers.{i}.downsample", x, trace)
         for j in range(depth):
             name = f"layers.{i}.blocks.{j}"
-            x = trace[name] = swin_block(config, p, name, x, config.num_heads[i], shifted=j % 2 == 1)
-    x = trace["norm"] = norm(config, p, "norm", x)
-    x = trace["head.global_pool"] = x.mean(dim=(1, 2))
-    trace["head.fc"] = linear(p, "head.fc", x)
-    return trace["head.fc"]
+            x = note(trace, name, swin_block(config, p, name, x, config.num_heads[i], j % 2 == 1, trace))
+    x = norm(config, p, "norm", x, trace)
+    return linear(p, "head.fc", note(trace, "head.global_pool", x.mean(dim=(1, 2))), trace)
 
 
-def swin_block(config, p, name, x, heads, shifted):
+def swin_block(config, p, name, x, heads, shifted, trace):
     side = x.shape[1]
     m = min(config.window_size, side)
     shift = config.window_size // 2 if shifted and side > config.window_size else 0
-    windows = to_windows(norm(config, p, f"{name}.norm1", x), m, shift)
+    windows = to_windows(norm(config, p, f"{name}.norm1", x, trace), m, shift)
     bias = position_bias(p[f"{name}.attn.relative_position_bias_table"], m)
     if shift:
         bias = bias + shift_mask(side, m, shift, x.dtype).repeat(len(x), 1, 1)[:, None]
-    x = x + from_windows(attention(p, f"{name}.attn", windows, heads, bias), m, shift, side)
-    return x + mlp(p, f"{name}.mlp", norm(config, p, f"{name}.norm2", x))
+    x = x + from_windows(attention(p, f"{name}.attn", windows, heads, bias, trace), m, shift, side)
+    return x + mlp(p, f"{name}.mlp", norm(config, p, f"{name}.norm2", x, trace), trace)
 
 
-def merging(config, p, name, x):
-    return linear(p, f"{name}.reduction", norm(config, p, f"{name}.norm", merge_patches(x)))
+def merging(config, p, name, x, trace):
+    x = norm(config, p, f"{name}.norm", merge_patches(x), trace)
+    return note(trace, name, linear(p, f"{name}.reduction", x, trace))
 
 
-def attention(p, name, x, heads, bias=None):
+def attention(p, name, x, heads, bias=None, trace=None):
     """Softmax attention over the tokens of each row of the batch.  x [B, T, C], bias [.., H, T, T] -> [B, T, C]"""
     b, t, c = x.shape
-    q, k, v = linear(p, f"{name}.qkv", x).reshape(b, t, 3, heads, c // heads).permute(2, 0, 3, 1, 4)
+    q, k, v = linear(p, f"{name}.qkv", x, trace).reshape(b, t, 3, heads, c // heads).permute(2, 0, 3, 1, 4)
     scores = q @ k.transpose(-2, -1) * (c // heads) ** -0.5
     if bias is not None:
         scores = scores + bias
-    x = F.softmax(scores, dim=-1) @ v
-    return linear(p, f"{name}.proj", x.transpose(1, 2).reshape(b, t, c))
+    probabilities = note(trace, f"{name}.prob", F.softmax(note(trace, f"{name}.score", scores), dim=-1))
+    x = note(trace, f"{name}.context", (probabilities @ v).transpose(1, 2).reshape(b, t, c))
+    return linear(p, f"{name}.proj", x, trace)
 
 
-def mlp(p, name, x):
-    return linear(p, f"{name}.fc2", F.gelu(linear(p, f"{name}.fc1", x)))
+def mlp(p, name, x, trace=None):
+    x = note(trace, f"{name}.act", F.gelu(linear(p, f"{name}.fc1", x, trace)))
+    return linear(p, f"{name}.fc2", x, trace)
 
 
-def linear(p, name, x):
-    return F.linear(x, p[f"{name}.weight"], p.get(f"{name}.bias"))
+def linear(p, name, x, trace=None):
+    return note(trace, name, F.linear(x, p[f"{name}.weight"], p.get(f"{name}.bias")))
 
 
-def norm(config, p, name, x):
-    return F.layer_norm(x, x.shape[-1:], p[f"{name}.weight"], p[f"{name}.bias"], config.norm_eps)
+def norm(config, p, name, x, trace=None):
+    weight, bias = p[f"{name}.weight"], p[f"{name}.bias"]
+    return note(trace, name, F.layer_norm(x, x.shape[-1:], weight, bias, config.norm_eps))
 
 
 def scaled(p, name, x):

@@ -208,11 +208,15 @@ def gelu_gradient(dy, x):
     return dy * (normal_cdf(x) + x * density)
 
 
+def scores(q, k, bias=None, mask=None):
+    """q k^T / sqrt(D) + bias + mask"""
+    product = (q @ k.moved(lambda a: a.swapaxes(-1, -2))) * constant(q.value.shape[-1] ** -0.5)
+    product = product if bias is None else product + bias
+    return product if mask is None else product + mask
+
+
 def attention_weights(q, k, bias=None, mask=None):
-    """softmax(q k^T / sqrt(D) + bias + mask)"""
-    scores = (q @ k.moved(lambda a: a.swapaxes(-1, -2))) * constant(q.value.shape[-1] ** -0.5)
-    scores = scores if bias is None else scores + bias
-    return softmax(scores if mask is None else scores + mask)
+    return softmax(scores(q, k, bias, mask))
 
 
 def attention(q, k, v, bias=None, mask=None):

@@ -6,10 +6,10 @@
 #include <stdint.h>
 
 #include "refvit.h"
+#include "sha256.h"
 
 #define BACKENDS (REFVIT_RVZBB + 1)
 
-extern const char *const backend_names[BACKENDS];
 extern int backends; /* those usable here, bits 1 << backend */
 
 /* The next of a sequence of numbers that is the same everywhere (splitmix64). */
@@ -34,17 +34,6 @@ void note_ints(struct record *record, size_t count, const int32_t *values);
 void note_codes(struct record *record, size_t count, const int8_t *values);
 void note_words(struct record *record, size_t count, const uint64_t *values);
 
-/* SHA-256 of records, each number with its lowest byte first. */
-struct sha256 {
-    uint32_t h[8];
-    uint8_t block[64];
-    uint64_t length;
-};
-
-void sha256_start(struct sha256 *sha);
-void sha256_add(struct sha256 *sha, const struct record *record);
-void sha256_print(struct sha256 *sha, const char *name);
-
 struct shape {
     size_t m, n, k;
     int bits, extreme; /* extreme: 0 random codes, 1 the lowest everywhere, 2 the highest */
@@ -53,7 +42,7 @@ struct shape {
 
 typedef void kernel_case(int backend, const struct shape *shape, struct record *record);
 
-/* Run a case on every backend; the program ends where one has not what the portable one has. */
+/* Run a case on every backend and hash its record; the program ends where one has not what the portable one has. */
 void on_every_backend(struct sha256 *sha, const char *name, kernel_case *run, const struct shape *shape);
 
 void check_products(struct sha256 *sha, int rounds);

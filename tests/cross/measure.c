@@ -17,7 +17,7 @@
 
 static int8_t x[M * LONG], w[N * LONG], q[M * LONG];
 static uint64_t planes[2 * N * LONG / 64], work[M * LONG / 8];
-static float values[M * LONG], y[M * LONG], ones[LONG], room[LONG], scales[M];
+static float values[M * LONG], y[M * LONG], ones[LONG], room[4 * LONG], scales[M];
 static int32_t neg_counts[N], init[M], out[M * LONG], zeros[M];
 static uint8_t panel[REFVIT_PANEL_COLS * LONG];
 
@@ -51,7 +51,7 @@ static long kernel(int backend, int number)
     case 1: popcount(backend, 4); return M * N * K;
     case 2: popcount(backend, 2); return M * N * K;
     case 3: refvit_ternary_dot(backend, M, N, K, x, planes, init, panel, out); return M * N * K;
-    case 4: refvit_int8_dot(backend, 1, M, N, K, x, w, init, panel, out); return M * N * K;
+    case 4: refvit_int8_dot(backend, 1, M, N, K, x, w, 0, init, panel, out); return M * N * K;
     case 5: refvit_symmetric_scale(backend, M, K, 8, values, scales); return M * K;
     case 6: refvit_quantize_rows(backend, M, K, -127, 127, values, scales, zeros, q); return M * K;
     case 7: refvit_rescale(backend, M, N, out, scales, ones, ones, y); return M * N;

@@ -109,7 +109,7 @@ static void ternary_dot_case(int backend, const struct shape *shape, struct reco
     note_ints(record, shape->m * shape->n, out);
 }
 
-static void int8_dot_case(int backend, const struct shape *shape, struct record *record)
+static void int8_dot(int backend, const struct shape *shape, int by_inputs, struct record *record)
 {
     uint64_t state = shape->seed;
     const int8_t *x = padded_codes(shape, &state);
@@ -117,8 +117,15 @@ static void int8_dot_case(int backend, const struct shape *shape, struct record 
     int32_t *init = guarded(shape->m * sizeof *init), *out = guarded(shape->m * shape->n * sizeof *out);
     uint8_t *panel = guarded(REFVIT_PANEL_COLS * padded(shape->k));
     fill_codes(shape, 8, &state, shape->n * shape->k, w);
-    note(record, (uint32_t)refvit_int8_dot(backend, 1, shape->m, shape->n, shape->k, x, w, init, panel, out));
+    note(record, (uint32_t)refvit_int8_dot(backend, 1, shape->m, shape->n, shape->k, x, w, by_inputs, init, panel,
+                                           out));
     note_ints(record, shape->m * shape->n, out);
+}
+
+static void int8_dot_case(int backend, const struct shape *shape, struct record *record)
+{
+    int8_dot(backend, shape, 0, record);
+    int8_dot(backend, shape, 1, record);
 }
 
 static void every_product(struct sha256 *sha, const struct shape *shape)

@@ -87,7 +87,7 @@ static void softmax_case(int backend, const struct shape *shape, struct record *
     uint64_t state = shape->seed;
     const size_t count = shape->m * shape->k;
     const float *x = fill(&state, count);
-    float *y = guarded(count * sizeof *y), *room = guarded(shape->k * sizeof *room);
+    float *y = guarded(count * sizeof *y), *room = guarded(4 * shape->k * sizeof *room);
     int8_t *q = guarded(count);
     note_result(record, refvit_softmax(backend, shape->m, shape->k, x, y), count, y);
     note_coded(record, refvit_softmax_codes(backend, shape->m, shape->k, x, room, q), count, q);
@@ -98,7 +98,7 @@ static void gelu_case(int backend, const struct shape *shape, struct record *rec
     uint64_t state = shape->seed;
     const size_t count = shape->m * shape->k;
     const float *x = fill(&state, count);
-    float *y = guarded(count * sizeof *y), *room = guarded(shape->k * sizeof *room), *s = guarded(shape->m * sizeof *s);
+    float *y = guarded(count * sizeof *y), *room = guarded(4 * shape->k * sizeof *room), *s = guarded(shape->m * sizeof *s);
     int8_t *q = guarded(count);
     note_result(record, refvit_gelu(backend, count, x, y), count, y);
     note_result(record, refvit_exp(backend, count, x, y), count, y);

@@ -1,0 +1,68 @@
+/* Tensors out of a packed file, memory for what is made of them, and what to say where something is wrong. */
+#include <float.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "loader.h"
+
+int complain(char *message, int status, const char *format, ...)
+{
+    va_list arguments;
+    if (!message)
+        return status;
+    va_start(arguments, format);
+    vsnprintf(message, REFVIT_MESSAGE_BYTES, format, arguments);
+    va_end(arguments);
+    for (char *c = message; *c; c++)
+        *c = *c >= ' ' && *c <= '~' ? *c : '?';
+    return status;
+}
+
+void *arena_take(struct arena *arena, size_t a, size_t b, size_t bytes)
+{
+    const size_t start = arena->used, most = SIZE_MAX - REFVIT_ALIGN;
+    if (a && b && (b > most / a || bytes > most / (a * b) || a * b * bytes > most - (start < most ? start : most))) {
+        arena->used = SIZE_MAX;
+        return NULL;
+    }
+    arena->used += (a * b * bytes + REFVIT_ALIGN - 1) / REFVIT_ALIGN * REFVIT_ALIGN;
+    return arena->base ? arena->base + start : NULL;
+}
+
+const void *refuse(struct builder *b, const char *name, const char *suffix, const char *what)
+{
+    if (!b->status)
+        b->status = complain(b->message, REFVIT_BAD_FILE, "%s%s: %s", name, suffix, what);
+    return NULL;
+}
+
+const void *take_tensor(struct builder *b, const char *name, const char *suffix, enum dtype dtype, size_t dimensions,
+                        const uint64_t *shape)
+{
+    char full[2 * NAME_MAX_BYTES];
+    const size_t element = dtype == U64 ? 8 : dtype == F32 || dtype == I32 ? 4 : 1;
+    snprintf(full, sizeof full, "%s%s", name, suffix);
+    struct tensor *tensor = find_tensor(b->header, full, dtype);
+    if (!tensor || tensor->dimensions != dimensions || memcmp(tensor->shape, shape, dimensions * sizeof *shape))
+        return refuse(b, name, suffix, "tensor missing, or of another dtype or shape");
+    const uint8_t *bytes = b->header->buffer + tensor->begin;
+    const size_t count = (size_t)(tensor->end - tensor->begin);
+    tensor->taken = 1;
+    if ((uintptr_t)bytes % element == 0)
+        return bytes;
+    void *copy = arena_take(&b->arena, count, 1, 1);
+    return copy ? memcpy(copy, bytes, count) : NULL;
+}
+
+const float *take_floats(struct builder *b, const char *name, const char *suffix, size_t dimensions, const uint64_t *shape)
+{
+    const float *x = take_tensor(b, name, suffix, F32, dimensions, shape);
+    uint64_t count = 1;
+    for (size_t i = 0; i < dimensions; i++)
+        count *= shape[i];
+    for (uint64_t i = 0; x && b->arena.base && i < count; i++)
+        if (!(x[i] >= -FLT_MAX && x[i] <= FLT_MAX))
+            return refuse(b, name, suffix, "NaN or inf");
+    return x;
+}
