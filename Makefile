@@ -20,7 +20,7 @@ LIB_SMALL := attention_float base3 build decimal entry forward header json libra
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test lib compilers cross-full oracle exhaustive wheel sizes lint-c clean FORCE
+.PHONY: help setup demo test lib compilers cross-full oracle exhaustive wheel rules sizes lint-c clean FORCE
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -102,6 +102,9 @@ build/near_avx512 build/near_avx2: tools/near.c csrc/rows_avx512.c csrc/rows_avx
 
 wheel: setup ## Build the wheel; try it on every Python here, and an installation without a compiler
 	$(VENV)/bin/python tools/check_wheel.py
+
+rules: setup ## Write tests/vectors/RULES.md: from rule to code, test and vector
+	$(VENV)/bin/python tools/rules_table.py
 
 sizes: ## Lines of every file and its longest function
 	@$(PYTHON) tools/sizes.py

@@ -1,9 +1,10 @@
 """THE algorithm: ternarize the weights of a vision transformer (TerViT, arXiv 2201.08050).
 
-A weight matrix W [N, K] is split into its N output channels (rows). Each row c is replaced by alpha_c * T_c,
-T_c in {-1, 0, +1}^K, so that the squared error stays small (TWN, arXiv 1605.04711, Eq. 1):
+A weight matrix W [N, K] is split into its N output channels, the rows, each with its own threshold and scale (TerViT,
+claim 1). Row c is replaced by alpha_c * T_c, T_c in {-1, 0, +1}^K, so that the squared error stays small (TWN, arXiv
+1605.04711):
 
-    minimise over alpha, T   ||W_c - alpha T||^2
+    minimise over alpha, T   ||W_c - alpha T||^2                 (TWN Eq. 1)
 
     T     = sign(W) where |W| > Delta, else 0                    (TWN Eq. 3)
     alpha = mean of |W| over |W| > Delta                         (TWN Eq. 4: the optimum for a given Delta)
@@ -30,7 +31,7 @@ def ternarize(w, granularity="channel", threshold=TWN_THRESHOLD, scale="masked_m
     w            float [N, K]; rounded to float32 first
     granularity  "channel": a threshold and a scale for each row (TerViT); "layer": one for the whole matrix (TWN)
     threshold    Delta = threshold * mean|W|, or "optimal": the exact least-squares threshold
-    scale        "masked_mean": mean of |W| above Delta (TWN Eq. 4); "absolute_mean": mean of all |W|
+    scale        "masked_mean": mean of |W| above Delta (TWN); "absolute_mean": mean of all |W|
     Returns codes int8 [N, K] in {-1, 0, +1} and alpha float32 [N]; a row of zeros has alpha = 0.
     Raises BadInputError for NaN or inf in w or a wrong shape, UsageError for an unknown switch.
     """

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 
-def drawing(height=24, width=20, channels=3):  # uint8 [height, width, channels]
-    return np.random.default_rng(1).integers(0, 256, (height, width, channels), dtype=np.uint8)
+def drawing(height=24, width=20, channels=3, seed=1):  # uint8 [height, width, channels]
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
 def stored(array, kind, **options):

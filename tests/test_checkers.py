@@ -158,6 +158,15 @@ def test_what_is_missing_is_not_passed_over(kit, outputs):
     )
 
 
+def test_refusing_and_answering_at_the_wrong_place_are_named(kit, outputs):
+    shutil.move(outputs / "exp/plain/y.bin", outputs / "exp/plain/accepted.bin")
+    shutil.move(outputs / "load/bad/file/accepted.bin", outputs / "load/bad/file/weight.bin")
+    assert agreed(kit, outputs)[0] == 1
+    text = by_verify(kit, outputs)[1]
+    assert "\nrefused, but to be answered: 1: exp/plain\n" in text
+    assert "\nanswered, but to be refused: 1: load/bad/file\n" in text
+
+
 def test_nothing_there_is_all_missing(kit, tmp_path):
     (tmp_path / "none").mkdir()
     assert agreed(kit, tmp_path / "none")[0] == 1

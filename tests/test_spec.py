@@ -1,6 +1,7 @@
 """tests/vectors/SPEC.md: complete, of the code's constants, and every place it names exists."""
 
 import re
+import runpy
 from functools import lru_cache
 from pathlib import Path
 
@@ -50,6 +51,11 @@ def test_named_places_exist(path, name):
     assert (ROOT / path).is_file()
     definition = rf"^( *def|class) {name}\b" if path.endswith(".py") else rf"^[\w ]*\b{name}\("
     assert not name or re.search(definition, source(path), re.MULTILINE), f"{name} is not defined in {path}"
+
+
+def test_the_table_from_rule_to_code_is_up_to_date():
+    made = runpy.run_path(str(ROOT / "tools" / "rules_table.py"))
+    assert made["TARGET"].read_text(encoding="utf-8") == made["table"](), "make rules"
 
 
 def test_coefficients_of_exp():

@@ -175,6 +175,7 @@ def test_a_bug_in_a_model_is_found_at_its_operation(whole, whole_kit, tmp_path, 
     )
     exact = [cause["name"] for cause in first["causes"] if cause["reproduces"] == 1]
     assert mutant.cause in exact if mutant.cause else not exact
+    assert ("judge each step of a model by itself" in page) == (not mutant.cause)
     assert f"{first['id']}: drift" in page and "http" not in page
     by_name = {row["name"]: row for row in result["operations"]}
     assert by_name["model"]["wrong"] >= 1 and by_name["exp"]["left_out"] == by_name["exp"]["cases"]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from .closely import MODEL
 from .compare import tie_distance
 from .difference import Difference, hexadecimal
 from .verdict import as_json as comparison_json
@@ -10,6 +11,7 @@ from .verify import LEFT_OUT, MISSING, RIGHT, WRONG
 
 STATES = (RIGHT, WRONG, MISSING, LEFT_OUT)
 CAUSES = 3  # likely causes in a line of text
+RULES = 5  # rules with their titles
 
 
 def as_json(found, kit, outputs, out=None):
@@ -152,13 +154,20 @@ def first_lines(result):
         lines.append(f"  output {first['output']}: {first['what']}")
     else:
         lines += value_lines(first)
-    lines += [f"  rule {rule['id']}: {rule['title']}" for rule in first["rules"]]
+    lines += rule_lines(first["rules"])
     if first["flags"]:
         lines.append(f"  flags: {listed([flag['name'] for flag in first['flags']])}")
     lines += cause_lines(first)
     before = f"{first['right_before']} cases right, {first['missing_before']} missing"
     lines.append(f"  before it: {before}, {first['left_out_before']} left out")
     return lines
+
+
+def rule_lines(rules):
+    """Rules that the first wrong case tests; of a whole model, which tests nearly all, their ids alone."""
+    if len(rules) > RULES:
+        return [f"  rules: {', '.join(rule['id'] for rule in rules)}"]
+    return [f"  rule {rule['id']}: {rule['title']}" for rule in rules]
 
 
 def value_lines(first):
@@ -180,6 +189,8 @@ def cause_lines(first):
         for cause in first["causes"][:CAUSES]:
             share = f"{100 * cause['reproduces']:.4g} % of the values"
             lines.append(f"  near: {cause['name']}: {cause['about']}; gives {share}")
+        if first["operation"] == MODEL:  # its flags are mistakes in any of its steps
+            return [*lines, "  refvit trace and compare --model judge each step of a model by itself"]
         possible = [flag for flag in first["flags"] if not flag["right"]]
         for flag in possible:
             lines.append(f"  perhaps {flag['name']}: {flag['about']}; all {flag['wrong']} are wrong")
@@ -196,8 +207,15 @@ def more(cause):
 
 
 def missing_lines(result):
-    names = [row["id"] for row in result["cases"] if row["state"] == MISSING]
-    return [f"missing: {listed(names)}"] if names else []
+    """Cases without an output; which of them were refused, and which answered although they must be refused."""
+    missing = [row for row in result["cases"] if row["state"] == MISSING]
+    answers = {name.rpartition("/")[0] for name in result["extra"]}
+    kinds = {
+        "missing": missing,
+        "refused, but to be answered": [row for row in missing if f"{row['id']}/accepted" in result["extra"]],
+        "answered, but to be refused": [r for r in missing if r["output"] == "accepted" and r["id"] in answers],
+    }
+    return [f"{kind}: {listed([row['id'] for row in rows])}" for kind, rows in kinds.items() if rows]
 
 
 def tables(result):
@@ -210,5 +228,11 @@ def tables(result):
                 counts = ", ".join(f"{row[state]} {state.replace('_', ' ')}" for state in STATES if row[state])
                 first = f"; first {row['first_wrong']}" if row["first_wrong"] else ""
                 cause = f", likely cause: {row['cause']}" if row.get("cause") else ""
-                lines.append(f"{what} {name}: {counts}{first}{cause}")
+                models = ", in whole models alone" if key == "rules" and only_in_models(result, row["id"]) else ""
+                lines.append(f"{what} {name}: {counts}{first}{models}{cause}")
     return lines
+
+
+def only_in_models(result, rule):
+    """Whether whole models alone, which test nearly all rules, are wrong under a rule."""
+    return {c["operation"] for c in result["cases"] if c["state"] == WRONG and rule in c["rules"]} == {MODEL}

@@ -13,6 +13,7 @@ from ..rules import PROB_SCALE, f32
 from . import bugs
 from .operations import add_bias
 from .slips import (
+    bias_before_alpha,
     bias_only_where_used,
     both,
     clip_one_lower,
@@ -188,6 +189,7 @@ RESCALING = [
         "zero_rows_without_bias", "rows of zeros, as of padding, give 0, not the bias", rescale=bias_only_where_used
     ),
     mistake("bias_in_acc", "the bias is rounded to an integer and added to the accumulator", rescale=integer_bias),
+    mistake("bias_before_alpha", "(acc * s + bias) * alpha", rescale=bias_before_alpha),
     mistake("no_alpha", "alpha is not applied", rescale=rescale_by(lambda acc, s, alpha: acc * s)),
     mistake("no_s", "the input's scale is not applied", rescale=rescale_by(lambda acc, s, alpha: acc * alpha)),
 ]

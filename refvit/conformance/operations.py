@@ -20,7 +20,7 @@ WORDS = {
     "codes": "rounding to codes (N4)",
     "product": "integer product (N7)",
     "rescale": "rescaling and bias (N8)",
-    "layernorm": "LayerNorm (N9)",
+    "layernorm": "LayerNorm (N9), or a sum before it that has no trace (N11)",
     "gelu": "GELU (N9)",
     "score": "attention scores (N10)",
     "float_score": "attention scores in float (N10)",

@@ -125,6 +125,10 @@ def rescale_double(acc, s, alpha, bias):
     return (y if bias is None else y + bias).astype(f32)
 
 
+def bias_before_alpha(acc, s, alpha, bias):
+    return (acc.astype(f32) * s[:, None] + (f32(0) if bias is None else bias)) * alpha
+
+
 def integer_bias(acc, s, alpha, bias):
     with np.errstate(all="ignore"):
         added = np.rint((0 if bias is None else bias) / (s[:, None] * alpha))

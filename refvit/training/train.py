@@ -1,4 +1,4 @@
-"""Progressive quantization-aware training (TerViT, arXiv 2201.08050): float -> W8A8 -> W2A8.
+"""Progressive quantization-aware training (TerViT, arXiv 2201.08050, claim 2): float -> W8A8 -> W2A8.
 
 Each stage trains the latent float weights that the stage before left behind, through the quantizers of its own bits:
 forward with rounded weights and activations, backward straight through the rounding, the update on the latents.
