@@ -20,7 +20,7 @@ LIB_SMALL := attention_float base3 build decimal entry forward header json libra
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test lib compilers oracle mutants exhaustive wheel rules sizes lint-c clean FORCE
+.PHONY: help setup demo test lib compilers cross-full oracle mutants exhaustive wheel rules sizes lint-c clean FORCE
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -82,6 +82,10 @@ oracle: setup ## Hold refvit to the oracle in plain Python: the kit's larger mod
 
 mutants: setup ## Plant some 380 bugs in the NumPy engine, one by one: the kit must catch them all (minutes)
 	nice $(VENV)/bin/python -m tests.kit_mutants
+
+cross-full: setup ## Hold the kernels on other CPUs, emulated, to the same bits; count their instructions (minutes)
+	REFVIT_CROSS=all REFVIT_REQUIRE=all $(VENV)/bin/python -m pytest -q -rs tests/test_cross.py tests/test_disassembly.py
+	$(VENV)/bin/python -m tests.cross_counts
 
 exhaustive: build/exhaustive build/near_avx512 build/near_avx2 ## Hold exp, erf and the bounds of codes on all 2^32 inputs (minutes)
 	nice build/near_avx512

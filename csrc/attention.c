@@ -62,7 +62,7 @@ static void multiply(struct run *run, struct scratch *scratch, size_t rows, size
 {
     const size_t cols = run->dot->cols;
     for (size_t i = 0; i < rows; i++)
-        scratch->init[i] = -INT8_OFFSET * run->dot->row_sum(padded(k), q + i * stride);
+        scratch->init[i] = -run->dot->int8_offset * run->dot->row_sum(padded(k), q + i * stride);
     for (size_t first = 0; first < n; first += cols) {
         const struct dot_job job = {rows, k, n - first < cols ? n - first : cols, q, stride, scratch->init,
                                     panels + first * padded(k), scratch->acc + first, n, {{"", ""}, 0}};

@@ -3,6 +3,7 @@
 The declarations come from the headers, between their two markers.
 """
 
+import platform
 from pathlib import Path
 
 from cffi import FFI
@@ -10,6 +11,10 @@ from cffi import FFI
 HERE = Path(__file__).parent
 HEADERS = ("refvit.h", "training.h")
 FLAGS = ["-std=c99", "-O3", "-fno-math-errno", "-fno-fast-math", "-ffp-contract=off"]  # N14: the last two stay last
+MACHINE_FLAGS = {  # without which these compute floats in a wider format
+    "i686": ["-msse2", "-mfpmath=sse"],
+    "s390x": ["-fexcess-precision=fast"],
+}
 
 
 def declarations(header):
@@ -30,6 +35,6 @@ ffibuilder.set_source(
     depends=sorted(str(path) for path in HERE.glob("*.h")),
     include_dirs=[str(HERE)],
     libraries=["m", "pthread"],
-    extra_compile_args=FLAGS,
+    extra_compile_args=[*MACHINE_FLAGS.get(platform.machine(), []), *FLAGS],
     optional=True,  # without a C compiler refvit runs on its numpy backend
 )

@@ -11,6 +11,14 @@ const struct dot_kernels *dot_kernels(int backend)
     if (backend == REFVIT_AVX2)
         return &dot_avx2;
 #endif
+#if REFVIT_ARM64
+    if (backend == REFVIT_NEONDOT)
+        return &dot_neondot;
+#endif
+#if REFVIT_ARM
+    if (backend == REFVIT_NEON)
+        return &dot_neon;
+#endif
     (void)backend;
     return &dot_portable;
 }
@@ -20,8 +28,9 @@ static void product(const struct dot_kernels *kernels, const struct dot_weights 
                     const int8_t *x, int32_t *init, uint8_t *panel, int32_t *out)
 {
     const size_t stride = padded(weights->k);
+    const int32_t offset = weights->pos ? kernels->ternary_offset : kernels->int8_offset;
     for (size_t i = 0; i < m; i++)
-        init[i] = -(weights->pos ? TERNARY_OFFSET : INT8_OFFSET) * kernels->row_sum(stride, x + i * stride);
+        init[i] = -offset * kernels->row_sum(stride, x + i * stride);
     for (size_t first = 0; first < weights->n; first += kernels->cols) {
         const size_t cols = weights->n - first < kernels->cols ? weights->n - first : kernels->cols;
         const struct dot_job job = {m,   weights->k,  cols,       x,             stride, init,

@@ -2,7 +2,7 @@
    int8 activations with the dot-product instructions of the machine.
 
    A panel holds `cols` output channels for all of k, in groups of four successive inputs: bytes [k / 4][channel][4].
-   Codes are stored plus an offset that makes them unsigned, as the instructions want one factor; so each row of
+   Codes are stored plus an offset: where instructions want one factor unsigned, it makes them so. So each row of
    activations starts from -offset * (its sum) instead of 0, and the sums come out exact (N7). */
 #ifndef REFVIT_DOT_H
 #define REFVIT_DOT_H
@@ -43,6 +43,7 @@ struct dot_job {
 
 struct dot_kernels {
     size_t cols; /* channels of a panel */
+    int32_t ternary_offset, int8_offset; /* of the codes in it */
     /* Channels first .. first + cols of the weights -> panel. */
     void (*decode)(const struct dot_weights *weights, size_t first, size_t cols, uint8_t *panel);
     /* The same of weights that lie by inputs: w [k][stride], each row holding all channels. */
@@ -59,6 +60,9 @@ const struct dot_kernels *dot_kernels(int backend);
 extern const struct dot_kernels dot_portable;
 #if REFVIT_X86
 extern const struct dot_kernels dot_avx2, dot_avxvnni, dot_avx512vnni;
+#endif
+#if REFVIT_ARM
+extern const struct dot_kernels dot_neon, dot_neondot;
 #endif
 
 /* The first share of `count` things in as few shares of at most `most` as will do, all nearly equal. */

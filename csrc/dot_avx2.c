@@ -214,7 +214,7 @@ TARGET static int32_t row_sum(size_t length, const int8_t *x)
     return (int32_t)(sums[0] + sums[1] + sums[2] + sums[3] - (int64_t)length * 128);
 }
 
-const struct dot_kernels dot_avx2 = {WIDTH, decode, decode_inputs, ternary, int8, row_sum};
+const struct dot_kernels dot_avx2 = {WIDTH, TERNARY_OFFSET, INT8_OFFSET, decode, decode_inputs, ternary, int8, row_sum};
 
 /* acc + the four products in each lane; see dot_avx512.c for why this is not the intrinsic. */
 INLINE __m256i dot(__m256i acc, __m256i w, __m256i xs)
@@ -260,6 +260,6 @@ TARGET static void vnni(const struct dot_job *job)
         vnni_tile(job, row, step, 1);
 }
 
-const struct dot_kernels dot_avxvnni = {WIDTH, decode, decode_inputs, vnni, vnni, row_sum};
+const struct dot_kernels dot_avxvnni = {WIDTH, TERNARY_OFFSET, INT8_OFFSET, decode, decode_inputs, vnni, vnni, row_sum};
 
 #endif

@@ -180,6 +180,7 @@ TARGET static int32_t row_sum(size_t length, const int8_t *x)
     return _mm512_reduce_add_epi32(acc);
 }
 
-const struct dot_kernels dot_avx512vnni = {PANEL_COLS, decode, decode_inputs, multiply, multiply, row_sum};
+const struct dot_kernels dot_avx512vnni = {
+    PANEL_COLS, TERNARY_OFFSET, INT8_OFFSET, decode, decode_inputs, multiply, multiply, row_sum};
 
 #endif

@@ -49,4 +49,4 @@ static int32_t row_sum(size_t length, const int8_t *x)
     return sum;
 }
 
-const struct dot_kernels dot_portable = {WIDTH, decode, decode_inputs, multiply, multiply, row_sum};
+const struct dot_kernels dot_portable = {WIDTH, TERNARY_OFFSET, INT8_OFFSET, decode, decode_inputs, multiply, multiply, row_sum};

@@ -5,14 +5,28 @@
 /* What the machine can run; every thread that looks finds and keeps the same. Bits 1 << backend, 0 before the first look. */
 static int usable_backends;
 
+#define AVX2 (REFVIT_CPU_AVX2 | REFVIT_CPU_FMA)
+#define AVX512                                                                                                         \
+    (AVX2 | REFVIT_CPU_AVX512F | REFVIT_CPU_AVX512BW | REFVIT_CPU_AVX512VL | REFVIT_CPU_AVX512VNNI)
+
+static const int needs[] = {
+    [REFVIT_PORTABLE] = 0,
+    [REFVIT_AVX2] = AVX2,
+    [REFVIT_AVXVNNI] = AVX2 | REFVIT_CPU_AVXVNNI,
+    [REFVIT_AVX512VNNI] = AVX512,
+    [REFVIT_AVX512] = AVX512 | REFVIT_CPU_AVX512VPOPCNTDQ,
+    [REFVIT_NEON] = REFVIT_CPU_NEON,
+    [REFVIT_NEONDOT] = REFVIT_CPU_NEON | REFVIT_CPU_DOTPROD,
+    [REFVIT_RVZBB] = REFVIT_CPU_ZBB,
+};
+
+#define BACKENDS ((int)(sizeof needs / sizeof *needs))
+
 int refvit_init(void)
 {
-    const int avx2 = REFVIT_CPU_AVX2 | REFVIT_CPU_FMA;
-    const int avx512 = avx2 | REFVIT_CPU_AVX512F | REFVIT_CPU_AVX512BW | REFVIT_CPU_AVX512VL | REFVIT_CPU_AVX512VNNI;
-    const int needs[] = {0, avx2, avx2 | REFVIT_CPU_AVXVNNI, avx512, avx512 | REFVIT_CPU_AVX512VPOPCNTDQ};
     const int features = refvit_cpu_features();
     int found = 0;
-    for (int backend = REFVIT_PORTABLE; backend <= REFVIT_AVX512; backend++)
+    for (int backend = 0; backend < BACKENDS && cpu_is_supported(); backend++)
         found |= (features & needs[backend]) == needs[backend] ? 1 << backend : 0;
     __atomic_store_n(&usable_backends, found, __ATOMIC_RELAXED);
     return found;
@@ -21,7 +35,7 @@ int refvit_init(void)
 int usable(int backend)
 {
     const int known = __atomic_load_n(&usable_backends, __ATOMIC_RELAXED);
-    return backend >= REFVIT_PORTABLE && backend <= REFVIT_AVX512 && ((known ? known : refvit_init()) >> backend & 1);
+    return backend >= 0 && backend < BACKENDS && ((known ? known : refvit_init()) >> backend & 1);
 }
 
 int refvit_symmetric_scale(int backend, size_t rows, size_t k, int bits, const float *x, float *s)

@@ -24,6 +24,25 @@
 #define REFVIT_X86 0
 #endif
 
+/* NEON is part of every aarch64; for 32-bit ARM gcc compiles it in functions that ask for it, other compilers only
+   where it may be used everywhere. */
+#if defined(__aarch64__) && defined(__AARCH64EL__)
+#define REFVIT_ARM64 1
+#else
+#define REFVIT_ARM64 0
+#endif
+#if defined(__ARMEL__) && __ARM_ARCH >= 7 && defined(__ARM_FP) && (defined(__ARM_NEON) || !defined(__clang__))
+#define REFVIT_ARM 1
+#else
+#define REFVIT_ARM REFVIT_ARM64
+#endif
+
+#if defined(__riscv) && __riscv_xlen == 64
+#define REFVIT_RISCV 1
+#else
+#define REFVIT_RISCV 0
+#endif
+
 /* Before a loop over an array that is meant to live in registers: only unrolled can it. */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -60,6 +79,9 @@ const struct popcount_kernels *popcount_kernels(int backend);
 void pack_activations(const struct popcount_kernels *kernels, size_t m, size_t k, size_t bits, const int8_t *x,
                uint64_t *planes);
 
+/* Whether the CPU has what the compiler was told that every one has. */
+int cpu_is_supported(void);
+
 /* Whether this machine can run a backend. */
 int usable(int backend);
 
@@ -91,6 +113,15 @@ void ternary_avx2(const struct ternary_job *job);
 
 void pack_bits_avx512(const struct pack_job *job);
 void ternary_avx512(const struct ternary_job *job);
+#endif
+
+#if REFVIT_ARM
+void pack_bits_neon(const struct pack_job *job);
+void ternary_neon(const struct ternary_job *job);
+#endif
+
+#if REFVIT_RISCV
+void ternary_rvzbb(const struct ternary_job *job);
 #endif
 
 /* Float rows (N4, N5, N8, N9). Each returns REFVIT_OK or REFVIT_NAN; the caller has checked the sizes and set the
@@ -133,6 +164,9 @@ extern const struct row_kernels row_kernels_portable;
 #if REFVIT_X86
 extern const struct row_kernels row_kernels_avx2;
 extern const struct row_kernels row_kernels_avx512;
+#endif
+#if REFVIT_ARM64
+extern const struct row_kernels row_kernels_neon;
 #endif
 
 #endif

@@ -108,6 +108,7 @@ static int no_memory(char *message)
 static int measure_tables(const void *bytes, size_t count, struct look *look, size_t *tables, char *message)
 {
     struct arena arena = {NULL, 0};
+    *tables = 0;
     if (!is_little_endian())
         return complain(message, REFVIT_UNSUPPORTED, "a machine that is not little-endian");
     const int status = count_header(bytes, count, &look->header, message);

@@ -94,7 +94,7 @@ static void linear_dot(struct run *run, struct scratch *scratch, const struct re
     const struct dot_weights weights = weights_of(layer);
     const size_t stride = padded(layer->k);
     for (size_t i = 0; i < m; i++)
-        scratch->init[i] = -(weights.pos ? TERNARY_OFFSET : INT8_OFFSET) *
+        scratch->init[i] = -(weights.pos ? run->dot->ternary_offset : run->dot->int8_offset) *
                            run->dot->row_sum(stride, scratch->codes.q + i * stride);
     for (size_t first = 0; first < layer->n; first += run->dot->cols) {
         const size_t cols = layer->n - first < run->dot->cols ? layer->n - first : run->dot->cols;

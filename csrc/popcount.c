@@ -6,6 +6,12 @@ static const struct popcount_kernels portable = {pack_bits_portable, ternary_por
 static const struct popcount_kernels avx2 = {pack_bits_avx2, ternary_avx2};
 static const struct popcount_kernels avx512 = {pack_bits_avx512, ternary_avx512};
 #endif
+#if REFVIT_ARM
+static const struct popcount_kernels neon = {pack_bits_neon, ternary_neon};
+#endif
+#if REFVIT_RISCV
+static const struct popcount_kernels rvzbb = {pack_bits_portable, ternary_rvzbb};
+#endif
 
 const struct popcount_kernels *popcount_kernels(int backend)
 {
@@ -14,6 +20,14 @@ const struct popcount_kernels *popcount_kernels(int backend)
         return &avx512;
     if (backend >= REFVIT_AVX2)
         return &avx2;
+#endif
+#if REFVIT_ARM
+    if (backend >= REFVIT_NEON)
+        return &neon;
+#endif
+#if REFVIT_RISCV
+    if (backend == REFVIT_RVZBB)
+        return &rvzbb;
 #endif
     (void)backend;
     return &portable;

@@ -88,13 +88,16 @@ void refvit_pool_free(struct refvit_pool *pool);
 
 /* ---- Kernels ---- */
 
-/* In ascending order of what they need; a machine may lack one and have those after it. */
+/* Those of one CPU family in ascending order of what they need; a machine may lack one and have those after it. */
 enum refvit_backend {
     REFVIT_PORTABLE = 0,
     REFVIT_AVX2 = 1,       /* AVX2, FMA */
     REFVIT_AVXVNNI = 2,    /* and AVX-VNNI */
     REFVIT_AVX512VNNI = 3, /* AVX2, FMA, AVX-512 F, BW, VL, VNNI */
-    REFVIT_AVX512 = 4      /* and VPOPCNTDQ */
+    REFVIT_AVX512 = 4,     /* and VPOPCNTDQ */
+    REFVIT_NEON = 5,       /* ARM: NEON */
+    REFVIT_NEONDOT = 6,    /* and the dot products of ARMv8.2, in 64 bits */
+    REFVIT_RVZBB = 7       /* RISC-V, 64 bits: Zbb */
 };
 
 /* Features of the CPU that the operating system has switched on. */
@@ -106,12 +109,15 @@ enum refvit_cpu {
     REFVIT_CPU_AVX512VPOPCNTDQ = 16,
     REFVIT_CPU_FMA = 32,
     REFVIT_CPU_AVX512VNNI = 64,
-    REFVIT_CPU_AVXVNNI = 128
+    REFVIT_CPU_AVXVNNI = 128,
+    REFVIT_CPU_NEON = 256,
+    REFVIT_CPU_DOTPROD = 512,
+    REFVIT_CPU_ZBB = 1024
 };
 
 int refvit_cpu_features(void);
 
-/* The usable backends as bits 1 << backend. */
+/* The usable backends as bits 1 << backend, none where the CPU lacks what the library was compiled for. */
 int refvit_init(void);
 
 const char *refvit_backend_name(int backend);

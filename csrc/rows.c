@@ -14,6 +14,10 @@ const struct row_kernels *row_kernels(int backend)
     if (backend >= REFVIT_AVX2)
         return &row_kernels_avx2;
 #endif
+#if REFVIT_ARM64
+    if (backend >= REFVIT_NEON)
+        return &row_kernels_neon;
+#endif
     (void)backend;
     return &row_kernels_portable;
 }

@@ -319,6 +319,7 @@ INLINE floats f_lookup(floats shifted, const float *column)
                   lookup_part(_mm256_castps_si256(shifted.b), column));
 }
 
+#include "rows_x86.h"
 #include "rows_vector.h"
 #include "steps_vector.h"
 

@@ -231,6 +231,7 @@ INLINE floats f_lookup(floats shifted, const float *column)
     return _mm512_permutexvar_ps(_mm512_castps_si512(shifted), _mm512_loadu_ps(column));
 }
 
+#include "rows_x86.h"
 #include "rows_vector.h"
 #include "steps_vector.h"
 

@@ -12,7 +12,7 @@
      f_where_less         a < b ? yes : no
      f_finite             0 in place of what is not
      f_keep_nan           seen, with NaN in the lanes where v is one
-     f_low, f_high        lanes 0..7, lanes 8..15
+     tree_sum, tree_max   of all lanes: N9's tree of sums; f_max in any order
      d_widen, d_round     floats to and from doubles
      d_raise              v * 2^n for v and the product normal, n in the lowest bits of `shifted`; a NaN stays one
      erf_rows_at, erf_coefficient               column k of the rows i of the table, any row where i is not 0..15 */
@@ -21,23 +21,6 @@
 #include "codes.h"
 #include "exact.h"
 #include "wide_vector.h"
-
-INLINE float tree_sum(floats v)
-{
-    const __m256 eight = _mm256_add_ps(f_low(v), f_high(v));
-    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
-
-INLINE float tree_max(floats v)
-{
-    const __m256 eight = _mm256_max_ps(f_low(v), f_high(v));
-    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
-}
-
 #include "norm_vector.h"
 
 INLINE floats dot_step(floats partial, const float *a, const float *b, size_t n)

@@ -79,6 +79,10 @@ const struct step_kernels *step_kernels(int backend)
     if (backend >= REFVIT_AVX2)
         return &step_kernels_avx2;
 #endif
+#if REFVIT_ARM64
+    if (backend >= REFVIT_NEON)
+        return &step_kernels_neon;
+#endif
     (void)backend;
     return &step_kernels_portable;
 }

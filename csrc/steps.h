@@ -55,6 +55,9 @@ extern const struct step_kernels step_kernels_portable;
 #if REFVIT_X86
 extern const struct step_kernels step_kernels_avx2, step_kernels_avx512;
 #endif
+#if REFVIT_ARM64
+extern const struct step_kernels step_kernels_neon;
+#endif
 
 /* Those of a usable backend; all have the same bits. */
 const struct step_kernels *step_kernels(int backend);

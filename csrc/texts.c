@@ -9,6 +9,9 @@ const char *refvit_backend_name(int backend)
     case REFVIT_AVXVNNI: return "avxvnni";
     case REFVIT_AVX512VNNI: return "avx512vnni";
     case REFVIT_AVX512: return "avx512";
+    case REFVIT_NEON: return "neon";
+    case REFVIT_NEONDOT: return "neondot";
+    case REFVIT_RVZBB: return "rvzbb";
     default: return "unknown";
     }
 }

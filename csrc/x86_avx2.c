@@ -8,17 +8,12 @@
 #if REFVIT_X86
 #include <immintrin.h>
 
+#include "popcount_panel.h"
+
 #define TARGET __attribute__((target("avx2")))
 #define INLINE TARGET static inline __attribute__((always_inline))
-#define CHANNELS ((size_t)4) /* 64-bit lanes of a register */
-#define DEPTH ((size_t)31)   /* words of a panel, whose bits a byte can count: 31 * 8 <= 255 */
-#define TILE ((size_t)4)     /* rows of a tile: their counters fit the 16 registers */
 
-/* Words first .. first + depth of the channels from `channel` on; the lanes beyond the last channel are zeros. */
-struct panel {
-    size_t channel, channels, first, depth;
-    uint64_t nonzero[DEPTH * CHANNELS], neg[DEPTH * CHANNELS];
-};
+typedef __m256i counts; /* 64-bit lanes */
 
 INLINE __m256i load(const void *from)
 {
@@ -66,23 +61,7 @@ INLINE __m256i popcount_bytes(__m256i v)
     return _mm256_add_epi8(low, high);
 }
 
-static void fill_panel(const struct ternary_job *job, struct panel *panel)
-{
-    if (panel->channels < CHANNELS) {
-        memset(panel->nonzero, 0, sizeof panel->nonzero);
-        memset(panel->neg, 0, sizeof panel->neg);
-    }
-    for (size_t c = 0; c < panel->channels; c++) {
-        const size_t from = (panel->channel + c) * job->words + panel->first;
-        for (size_t w = 0; w < panel->depth; w++) {
-            panel->nonzero[w * CHANNELS + c] = job->pos[from + w] ^ job->neg[from + w];
-            panel->neg[w * CHANNELS + c] = job->neg[from + w];
-        }
-    }
-}
-
-/* Popcounts of one plane, x [depth][step], for `rows` rows. */
-INLINE void count_plane(size_t rows, const struct panel *panel, const uint64_t *x, size_t step, __m256i *counts)
+INLINE void count_plane(size_t rows, const struct panel *panel, const uint64_t *x, size_t step, counts *found)
 {
     __m256i bytes[TILE];
     for (size_t r = 0; r < rows; r++)
@@ -96,11 +75,16 @@ INLINE void count_plane(size_t rows, const struct panel *panel, const uint64_t *
         }
     }
     for (size_t r = 0; r < rows; r++)
-        counts[r] = _mm256_sad_epu8(bytes[r], _mm256_setzero_si256());
+        found[r] = _mm256_sad_epu8(bytes[r], _mm256_setzero_si256());
 }
 
-/* out = start - the low halves of the sums. */
-INLINE void store_row(const struct panel *panel, __m256i sums, const int32_t *start, int32_t *out)
+INLINE counts twice_minus(counts a, counts b)
+{
+    return _mm256_sub_epi64(_mm256_add_epi64(a, a), b);
+}
+
+/* Of the sums the low halves matter. */
+INLINE void store_row(const struct panel *panel, counts sums, const int32_t *start, int32_t *out)
 {
     const __m256i low_halves = _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
     const __m128i lanes = _mm_setr_epi32(0, 1, 2, 3);
@@ -109,47 +93,11 @@ INLINE void store_row(const struct panel *panel, __m256i sums, const int32_t *st
     _mm_maskstore_epi32(out, used, _mm_sub_epi32(from, _mm256_castsi256_si128(low_halves)));
 }
 
-/* Horner's rule from the top plane down, for the negative of the product, as the top plane alone weighs negatively. */
-INLINE void ternary_tile(const struct ternary_job *job, const struct panel *panel, size_t i, size_t rows)
-{
-    const size_t row = i % GROUP, step = group_rows(job->m, i - row), plane = job->words * step;
-    const uint64_t *x = job->x + (i - row) * job->words * job->bits + panel->first * step + row;
-    __m256i sums[TILE], counts[TILE];
-    count_plane(rows, panel, x + (job->bits - 1) * plane, step, sums);
-    for (size_t p = job->bits - 1; p-- > 0;) {
-        count_plane(rows, panel, x + p * plane, step, counts);
-        for (size_t r = 0; r < rows; r++)
-            sums[r] = _mm256_sub_epi64(_mm256_add_epi64(sums[r], sums[r]), counts[r]);
-    }
-    for (size_t r = 0; r < rows; r++) {
-        int32_t *out = job->out + (i + r) * job->n + panel->channel;
-        store_row(panel, sums[r], panel->first ? out : job->neg_counts + panel->channel, out);
-    }
-}
+#include "popcount_tiles.h"
 
-/* A constant number of rows lets the counters of each height live in registers. */
-TARGET static void ternary_rows(const struct ternary_job *job, const struct panel *panel, size_t i, size_t rows)
+void ternary_avx2(const struct ternary_job *job)
 {
-    switch (rows) {
-    case 1: ternary_tile(job, panel, i, 1); break;
-    case 2: ternary_tile(job, panel, i, 2); break;
-    case 3: ternary_tile(job, panel, i, 3); break;
-    default: ternary_tile(job, panel, i, TILE);
-    }
-}
-
-TARGET void ternary_avx2(const struct ternary_job *job)
-{
-    struct panel panel;
-    for (panel.channel = 0; panel.channel < job->n; panel.channel += CHANNELS) {
-        panel.channels = job->n - panel.channel < CHANNELS ? job->n - panel.channel : CHANNELS;
-        for (panel.first = 0; panel.first < job->words; panel.first += DEPTH) {
-            panel.depth = job->words - panel.first < DEPTH ? job->words - panel.first : DEPTH;
-            fill_panel(job, &panel);
-            for (size_t i = 0; i < job->m; i += TILE)
-                ternary_rows(job, &panel, i, job->m - i < TILE ? job->m - i : TILE);
-        }
-    }
+    ternary_panels(job);
 }
 
 #endif

@@ -18,13 +18,19 @@ except ImportError:  # installed without a C compiler
     ffi = lib = None
 
 NUMPY = -1
-LEVELS = {"avx512": 4, "avx512vnni": 3, "avxvnni": 2, "avx2": 1, "portable": 0, "numpy": NUMPY}  # as enum refvit_backend
-FEATURES = ("AVX2", "AVX512F", "AVX512BW", "AVX512VL", "AVX512VPOPCNTDQ", "FMA", "AVX512VNNI", "AVXVNNI")  # refvit_cpu
+LEVELS = {  # as enum refvit_backend; of each CPU family the best first
+    "avx512": 4, "avx512vnni": 3, "avxvnni": 2, "avx2": 1, "neondot": 6, "neon": 5, "rvzbb": 7, "portable": 0,
+    "numpy": NUMPY
+}  # fmt: skip
+FEATURES = (  # as enum refvit_cpu
+    "AVX2", "AVX512F", "AVX512BW", "AVX512VL", "AVX512VPOPCNTDQ", "FMA", "AVX512VNNI", "AVXVNNI", "NEON", "DOTPROD",
+    "ZBB"
+)  # fmt: skip
 _AVX2 = ("AVX2", "FMA")
 _AVX512 = (*_AVX2, "AVX512F", "AVX512BW", "AVX512VL", "AVX512VNNI")
 NEEDS = {
     "avx512": (*_AVX512, "AVX512VPOPCNTDQ"), "avx512vnni": _AVX512, "avxvnni": (*_AVX2, "AVXVNNI"), "avx2": _AVX2,
-    "portable": (), "numpy": ()
+    "neondot": ("NEON", "DOTPROD"), "neon": ("NEON",), "rvzbb": ("ZBB",), "portable": (), "numpy": ()
 }  # fmt: skip
 _C_LEVELS = lib.refvit_init() if lib else 0  # bits 1 << level
 _USABLE = [name for name, level in LEVELS.items() if level == NUMPY or _C_LEVELS >> level & 1]

@@ -1,24 +1,20 @@
 """Kernels compiled by gcc and clang, without and with optimization, on every backend, have the bits of NumPy.
 
 REFVIT_COMPILERS=all tries every level with both and looks for data races, as `make compilers` does. A compiler that is
-absent is a reason to skip, unless REFVIT_REQUIRE names it ("gcc,clang").
+absent is a reason to skip, unless REFVIT_REQUIRE names it (see tests/toolchain.py).
 """
 
 import itertools
 import os
-import runpy
-import shutil
 import subprocess
 import sys
 import sysconfig
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from refvit import kernels
+from tests.toolchain import BUILDER, FLAGS, ROOT, compile_all, need
 
-ROOT = Path(__file__).parents[1]
 ALL = os.environ.get("REFVIT_COMPILERS") == "all"
 LEVELS = {"gcc": ("-O0", "-O2"), "clang": ("-O0", "-O3")}
 if ALL:
@@ -35,28 +31,13 @@ RACES = ["-q", "tests/test_concurrency.py", "tests/test_engine.py", "-k", "concu
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs a compiler with the options of gcc")
 
 
-def need(compiler):
-    if shutil.which(compiler) is None:
-        if compiler in os.environ.get("REFVIT_REQUIRE", "").split(","):
-            pytest.fail(f"REFVIT_REQUIRE asks for {compiler}, which is not installed")
-        pytest.skip(f"needs {compiler}")
-
-
 def build(compiler, level, folder, *more):
     """The extension as setup.py builds it, but for compiler, level and ``more`` options.  -> its path"""
-    builder = runpy.run_path(str(ROOT / "csrc" / "build_kernels.py"))
-    flags = [level if flag == "-O3" else flag for flag in builder["FLAGS"]]
+    flags = [level if flag == "-O3" else flag for flag in FLAGS]
     assert level in flags
     flags += [*more, "-fPIC", *(f"-I{path}" for path in (ROOT / "csrc", sysconfig.get_paths()["include"]))]
-    builder["ffibuilder"].emit_c_code(str(folder / "wrapper.c"))
-
-    def compiled(source):
-        output = folder / f"{source.stem}.o"
-        subprocess.run([compiler, *flags, "-c", "-o", output, source], check=True)
-        return output
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compiled, [folder / "wrapper.c", *(ROOT / "csrc").glob("*.c")]))
+    BUILDER["ffibuilder"].emit_c_code(str(folder / "wrapper.c"))
+    objects = compile_all([compiler, *flags], [folder / "wrapper.c", *(ROOT / "csrc").glob("*.c")], folder)
     extension = folder / "_kernels.so"
     subprocess.run([compiler, *more, "-shared", "-o", extension, *objects, "-lm", "-lpthread"], check=True)
     return extension

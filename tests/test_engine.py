@@ -116,14 +116,14 @@ def test_the_forward_in_c_checks_what_it_is_given():
     model, level, pool = engine.compiled.model, lib.REFVIT_PORTABLE, forward.pool_of(2)
     size, x, logits = lib.refvit_work_size(model, level, 2), pictures(1), np.empty(5, np.float32)
     work = ffi.from_buffer(pool.work_space(size + 64))
-    assert lib.refvit_work_size(model, lib.REFVIT_AVX512 + 1, 2) == lib.refvit_work_size(model, level, 0) == 0
+    assert lib.refvit_work_size(model, lib.REFVIT_RVZBB + 1, 2) == lib.refvit_work_size(model, level, 0) == 0
 
     def call(level, work, size):
         return lib.refvit_forward(model, level, pool.handle, 1, ffi.NULL, pointer(x), pointer(logits), work, size)
 
     assert call(level, work, size) == lib.REFVIT_OK
     assert call(level, work, size - 1) == call(level, work + 1, size) == lib.REFVIT_BAD_SIZE
-    assert call(lib.REFVIT_AVX512 + 1, work, size) == lib.REFVIT_BAD_BACKEND
+    assert call(lib.REFVIT_RVZBB + 1, work, size) == lib.REFVIT_BAD_BACKEND
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)

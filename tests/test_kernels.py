@@ -316,7 +316,7 @@ def test_the_c_entries_check_sizes_themselves():
     null = ffi.NULL
     ternary = [lib.REFVIT_PORTABLE, 1, 1, 64, 8, null, null, null, null, 8, null]
     for index, value, status in (
-        (0, lib.REFVIT_AVX512 + 1, lib.REFVIT_BAD_BACKEND),
+        (0, lib.REFVIT_RVZBB + 1, lib.REFVIT_BAD_BACKEND),
         (0, -1, lib.REFVIT_BAD_BACKEND),
         (3, K_MAX + 1, lib.REFVIT_BAD_SIZE),
         (4, 0, lib.REFVIT_BAD_SIZE),
