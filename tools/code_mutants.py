@@ -115,9 +115,12 @@ class Copy:
     def include(self):
         return [f"-I{self.root / 'csrc'}", f"-I{sysconfig.get_paths()['include']}"]
 
+    def object_of(self, source):
+        return self.objects / f"{source.stem}.o"
+
     def compile(self, sources):
         """-> whether all of them compile"""
-        return all(self.gcc(*self.flags, "-fPIC", *self.include(), "-c", "-o", self.objects / f"{source.stem}.o", source).returncode == 0
+        return all(self.gcc(*self.flags, "-fPIC", *self.include(), "-c", "-o", self.object_of(source), source).returncode == 0
                    for source in sources)  # fmt: skip
 
     def link(self):
@@ -127,7 +130,7 @@ class Copy:
     def users(self, path):
         """The sources that a change of ``path`` concerns."""
         if path.suffix != ".h":
-            return [path]
+            return [path] if path.suffix == ".c" else []
         return [source for source in self.sources if re.search(rf"\b{path.name}\b", self.gcc("-MM", *self.include(), source).stdout)]
 
     def test(self, file):
@@ -144,17 +147,17 @@ class Copy:
     def judge(self, mutant):
         """-> "killed", "survived" or "does not compile" """
         path = self.root / mutant["file"]
+        objects = {object: object.read_bytes() for object in map(self.object_of, self.users(path))}
         whole, at = path.read_text(encoding="utf-8"), mutant["at"]
         path.write_text(whole[:at] + mutant["new"] + whole[at + len(mutant["old"]) :], encoding="utf-8")
         try:
-            if path.suffix == ".py":
-                built = compiles(path)
-            else:
-                built = self.compile(self.users(path)) and self.link()
+            built = self.compile(self.users(path)) and self.link() if objects else compiles(path)
             return self.test(mutant["file"]) if built else "does not compile"
         finally:
             path.write_text(whole, encoding="utf-8")
-            assert path.suffix == ".py" or self.compile(self.users(path)) and self.link()
+            for object, code in objects.items():
+                object.write_bytes(code)
+            assert not objects or self.link()
 
 
 def bound():
