@@ -83,7 +83,7 @@ def mutants_of(file, count):
     found = []
     for place in PLACE.finditer(seen):
         old = place[0]
-        new = OTHER[old] if place["operator"] else str(int(old) + 1) if old.isdigit() else str(float(old) * 1.5)
+        new = OTHER[old] if place["operator"] else str(int(old) + 1) if old.isdigit() else str(1.5 * float(old) or 1.0)
         begin = text.rfind("\n", 0, place.start()) + 1
         code = text[begin : text.find("\n", begin)].strip()
         found.append(dict(file=file, line=text.count("\n", 0, begin) + 1, column=place.start() - begin, code=code, old=old,
