@@ -20,10 +20,10 @@ LIB_SMALL := attention_float base3 build decimal entry forward header json libra
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test lib compilers cross-full oracle mutants exhaustive wheel rules sizes lint-c clean FORCE
+.PHONY: help setup demo test lib compilers coverage code-mutants cross-full oracle mutants exhaustive wheel rules sizes lint-c clean FORCE
 
 help: ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(STAMP) ## Make the virtual environment, install the packages, compile the kernels (done again when they change)
 
@@ -76,6 +76,12 @@ $(BUILD)/refvit-run: tools/refvit_run.c $(addprefix $(BUILD)/,refvit.h imagenet1
 
 compilers: setup ## Hold the kernels of gcc and clang at -O0, -O2, -O3 to the bits of NumPy, look for data races
 	REFVIT_COMPILERS=all REFVIT_REQUIRE=gcc,clang $(VENV)/bin/python -m pytest -q -rs tests/test_compilers.py
+
+coverage: setup ## Lines and branches of the C and lines of the Python that the tests reach (pip fetches the package coverage)
+	nice $(VENV)/bin/python tools/coverage.py
+
+code-mutants: setup ## Change operators and numbers of quantizers, kernels and loader: the tests must notice (an hour; goes on)
+	nice $(VENV)/bin/python tools/code_mutants.py
 
 oracle: setup ## Hold refvit to the oracle in plain Python: the kit's larger models too, and many more drawn cases (minutes)
 	REFVIT_ORACLE=all nice $(VENV)/bin/python -m pytest -q -rs tests/test_oracle.py tests/test_oracle_files.py
