@@ -7,6 +7,7 @@ MemoryError is raised), and packed files on which the loader in C has another ve
 """
 
 import argparse
+import hashlib
 import io
 import json
 import random
@@ -16,14 +17,14 @@ import sys
 import tempfile
 import time
 import traceback
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from refvit import safetensors
+from refvit import safetensors, torchfile
 from refvit.backend import lib
 from refvit.conformance.foreign import read_foreign
 from refvit.conformance.kitfile import read_kit
@@ -33,7 +34,7 @@ from refvit.engine import Engine
 from refvit.errors import RefvitError
 from refvit.pictures import load_rgb
 from refvit.training.recipe import read_recipe
-from refvit.weights import load_model
+from refvit.weights import load_model, save_model
 from tests.clibrary import CModel
 from tests.mutations import MUTATIONS, resealed
 from tests.torch_files import saved_bytes
@@ -49,8 +50,11 @@ def packed_seeds(folder):
 
 
 def checkpoint_seeds(folder):
-    safetensors.write(folder / "float", fuzz_seeds.float_model("deit_tiny_patch16_224", fuzz_seeds.VIT).params, force=True)
-    return [(folder / "float").read_bytes()]
+    paths = [folder / name for name in ("saved", "published")]
+    model = fuzz_seeds.float_model("swin_tiny_patch4_window7_224", fuzz_seeds.SWIN)
+    save_model(model, paths[0])
+    safetensors.write(paths[1], model.params)  # its sizes must be recognised
+    return [path.read_bytes() for path in paths]
 
 
 def torch_seeds(folder):
@@ -79,9 +83,11 @@ def trace_seeds(folder):
 
 
 def kit_seeds(folder):
-    place = {"file": "a.bin", "sha256": "0" * 64}
+    values = np.array([1, 0], "<f4").tobytes()
+    (folder / "a.bin").write_bytes(values)
+    place = {"file": "a.bin", "sha256": hashlib.sha256(values).hexdigest()}
     tensor = {"name": "x", "dtype": "float32", "shape": [2], "values": ["0x1p+0", "0x0p+0"], **place}
-    row = {"id": "gelu/a", "operation": "gelu", "comment": "", "expectation": "equal", "parameters": {"n": [1, "a"]}, "rules": ["N9"],
+    row = {"id": "gelu/a", "operation": "gelu", "comment": "c", "expectation": "exact", "parameters": {"n": [1, "a"]}, "rules": ["N9"],
            "flags": ["f"], "inputs": [tensor], "outputs": [tensor]}  # fmt: skip
     bound = {**row, "id": "gelu/b", "expectation": "bound", "outputs": [{**tensor, "low": place, "high": place}]}
     kit = {"format": "refvit-kit", "kit_version": 1, "spec_version": 1, "level": 1, "rules": {"N9": "a"}, "flags": {"f": "b"}}
@@ -106,13 +112,22 @@ def picture_seeds(folder):
 
 def read_packed(path):
     """Both loaders; they must agree."""
-    try:
-        accepted, reason = isinstance(load_model(path), Engine), "no packed file"
-    except RefvitError as error:
-        accepted, reason = False, str(error)
     model = CModel(path.read_bytes()) if lib is not None else None
+    try:
+        accepted, error = isinstance(load_model(path), Engine), None
+    except RefvitError as refusal:
+        accepted, error = False, refusal
     if model is not None and (model.status == lib.REFVIT_OK) != accepted:
-        raise AssertionError(f"the loader in C says {model.text!r}, the one in Python {reason!r}")
+        raise AssertionError(f"the loader in C says {model.text!r}, the one in Python {error}")
+    if error is not None:
+        raise error
+
+
+def read_torch(path):
+    """The tensors; then as a model, which most are not."""
+    torchfile.read(path)
+    with suppress(RefvitError):
+        load_model(path)
 
 
 def read_manifest(path):
@@ -134,7 +149,7 @@ ZIP = (fuzz_bytes.zip_field, partial(fuzz_bytes.zip_member, change=fuzz_bytes.pl
 KINDS = {  # name: (good files, the suffix, the reader, the mutation)
     "packed": (packed_seeds, ".safetensors", read_packed, mutate_packed),
     "checkpoint": (checkpoint_seeds, ".safetensors", load_model, of(*[m for n, m in MUTATIONS.items() if n in ("tensor_mutation", "byte_mutation")])),
-    "torch": (torch_seeds, ".pth", load_model, of(*ZIP, *[partial(fuzz_bytes.zip_member, change=fuzz_bytes.pickle)] * 3)),
+    "torch": (torch_seeds, ".pth", read_torch, of(*ZIP, *[partial(fuzz_bytes.zip_member, change=fuzz_bytes.pickle)] * 3)),
     "npy": (npy_seeds, ".npy", read_npy, of(fuzz_bytes.digits)),
     "npz": (npz_seeds, ".npz", partial(read_foreign, reference=ARRAYS), of(*ZIP, partial(fuzz_bytes.zip_member, change=fuzz_bytes.digits))),
     "trace": (trace_seeds, ".safetensors", read_trace, of(*[m for n, m in MUTATIONS.items() if n in ("tensor_mutation", "byte_mutation")])),
