@@ -3,7 +3,8 @@
    What may happen to any bytes: the model opens, or one status with one line of text. Opening it alone, asking for its
    memory and opening it in a block of exactly so many bytes must agree; memory stays within MEMORY_OF_FILE; nothing leaks;
    a small model runs one picture. Built by clang -fsanitize=fuzzer (libFuzzer, led by coverage: make fuzz), or with
-   -DFUZZ_MAIN as a program of its own: fuzz FILES SEED PACKED ... mutates PACKED files, and writes a file that fails. */
+   -DFUZZ_MAIN as a program of its own: fuzz FILES SEED PACKED ... mutates PACKED files, and writes a file that fails; with "all"
+   in the place of FILES, it cuts each off at every length and sets every byte of its header to every value. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,17 +152,46 @@ static uint8_t *read_seed(const char *path, size_t *size)
     return bytes ? memcpy(bytes, current, *size) : NULL;
 }
 
-/* One to four mutations of a seed, in an exact block so that a read beyond it is seen. */
+/* What is current, in an exact block so that a read beyond it is seen. */
+static void open_current(void)
+{
+    uint8_t *exact = malloc(current_size ? current_size : 1);
+    must(exact != NULL, "memory");
+    LLVMFuzzerTestOneInput(memcpy(exact, current, current_size), current_size);
+    free(exact);
+}
+
+/* One to four mutations of a seed. */
 static void mutate_and_open(const uint8_t *seed, size_t size, unsigned *state)
 {
     memcpy(current, seed, size);
     current_size = size;
     for (unsigned left = 1 + draw(state, 4); left > 0; left--)
         current_size = mutate(current, current_size, FILE_MAX, draw(state, 0));
-    uint8_t *exact = malloc(current_size + 1);
-    must(exact != NULL, "memory");
-    LLVMFuzzerTestOneInput(memcpy(exact, current, current_size), current_size);
-    free(exact);
+    open_current();
+}
+
+/* A seed as it is and cut off at every length, and every byte of its header as any other.  -> files */
+static unsigned long exhaust(const uint8_t *seed, size_t size)
+{
+    unsigned long done = 0;
+    uint64_t length = 0;
+    memcpy(current, seed, size);
+    for (current_size = size; current_size > 0; current_size--, done++)
+        open_current();
+    for (size_t i = 0; i < 8 && size > 8; i++)
+        length |= (uint64_t)seed[i] << (8 * i);
+    current_size = size;
+    for (size_t i = 0; i < 8 + length && i < size; i++) {
+        for (int change = 1; change < 256; change++, done++) {
+            memcpy(current, seed, size);
+            current[i] ^= (uint8_t)change;
+            if (change % 2)
+                seal(current, size);
+            open_current();
+        }
+    }
+    return done;
 }
 
 int main(int argc, char **argv)
@@ -169,13 +199,15 @@ int main(int argc, char **argv)
     uint8_t *seeds[SEEDS_MAX];
     size_t sizes[SEEDS_MAX], count = 0;
     if (argc < 4)
-        return puts("usage: fuzz FILES SEED PACKED ..."), 2;
+        return puts("usage: fuzz FILES|all SEED PACKED ..."), 2;
     unsigned long files = strtoul(argv[1], NULL, 10), done = 0;
     unsigned state = (unsigned)strtoul(argv[2], NULL, 10) * 2654435761u + 1;
     for (int i = 3; i < argc && count < SEEDS_MAX; i++, count++)
         if (!(seeds[count] = read_seed(argv[i], &sizes[count])))
             return printf("fuzz: %s cannot be read\n", argv[i]), 2;
     __sanitizer_set_death_callback(keep);
+    for (size_t i = 0; i < count && !strcmp(argv[1], "all"); i++)
+        done += exhaust(seeds[i], sizes[i]);
     for (; done < files; done++)
         mutate_and_open(seeds[done % count], sizes[done % count], &state);
     for (size_t i = 0; i < count; i++)

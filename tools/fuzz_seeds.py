@@ -1,10 +1,15 @@
 """Good files of every kind that refvit reads, small: what tools/fuzz.py and tools/fuzz.c mutate."""
 
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
 
 import refvit
 from refvit.calibrate import calibrate
 from refvit.config import QuantConfig
+from tests.mutations import file_of, parts_of, resealed
 
 VIT = dict(num_classes=3, img_size=4, patch_size=2, embed_dim=4, depth=1, num_heads=2, mlp_ratio=1.5)
 SWIN = dict(num_classes=3, img_size=12, patch_size=2, embed_dim=4, depths=(1, 2), num_heads=(1, 2), window_size=2)
@@ -45,3 +50,23 @@ def write_packed(folder):
         engine, coding = packed(kind)
         engine.save(folder / kind, coding=coding, force=True)
     return [folder / kind for kind in PACKED]
+
+
+def write_hostile(folder, swin):
+    """Files that once did harm, made of a packed Swin's bytes.  -> paths"""
+    header, buffer = parts_of(swin)
+    meta = header["__metadata__"]
+    without = {key: value for key, value in meta.items() if key != "spec_version"}  # the text of an entry that is missing
+    config, preprocess = (json.loads(meta[key]) for key in ("config", "preprocess"))
+    huge = {**meta, "config": json.dumps({**config, "img_size": 8192}),  # masks and places of 4 million windows
+            "preprocess": json.dumps({**preprocess, "img_size": 8192, "resize": 8192})}  # fmt: skip
+    paths = []
+    for name, entries in (("no_version", without), ("many_windows", huge)):
+        paths.append(folder / name)
+        paths[-1].write_bytes(resealed(file_of({**header, "__metadata__": entries}, buffer), folder / name))
+    return paths
+
+
+if __name__ == "__main__":  # FOLDER: the seeds of tools/fuzz.c
+    folder = Path(sys.argv[1])
+    write_hostile(folder, {path.name: path for path in write_packed(folder)}["swin"].read_bytes())
