@@ -5,7 +5,7 @@ VENV ?= .venv
 WEIGHTS ?=
 IMAGES ?=
 
-C_SOURCES := $(wildcard csrc/*.c) tools/exhaustive.c tools/near.c tools/refvit_run.c refvit/data/kit/check.c
+C_SOURCES := $(wildcard csrc/*.c) tools/exhaustive.c tools/near.c tools/refvit_run.c tools/fuzz.c tools/fuzz_mutate.c refvit/data/kit/check.c
 C_COMPILERS := $(foreach cc,gcc clang,$(if $(shell command -v $(cc)),$(cc)))
 C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fno-math-errno -fno-fast-math -ffp-contract=off
 BUILD ?= build
@@ -20,7 +20,7 @@ LIB_SMALL := attention_float base3 build decimal entry forward header json libra
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test lib compilers coverage code-mutants cross-full oracle mutants exhaustive wheel rules sizes lint-c clean FORCE
+.PHONY: help setup demo test lib compilers coverage code-mutants cross-full oracle mutants exhaustive fuzz wheel rules sizes lint-c clean FORCE
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -109,6 +109,25 @@ build/near_avx512 build/near_avx2: tools/near.c csrc/rows_avx512.c csrc/rows_avx
 	mkdir -p build
 	$(CC) $(C_FLAGS) $(NEAR_FLAGS) -o $@ tools/near.c -lm
 
+fuzz: setup $(BUILD)/fuzz/fuzz $(BUILD)/fuzz/every ## Hostile files: FILES (10 million) against the C library under sanitizers, SECONDS (600) for Python
+	$(VENV)/bin/python -m tools.fuzz_seeds $(BUILD)/fuzz/seeds
+	mkdir -p $(BUILD)/fuzz/corpus
+	nice $(BUILD)/fuzz/every all 0 $(BUILD)/fuzz/seeds/*
+	nice $(BUILD)/fuzz/fuzz -runs=$(FILES) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -reduce_inputs=0 -verbosity=0 \
+	    -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus $(BUILD)/fuzz/seeds
+	nice $(VENV)/bin/python -m tools.fuzz --seconds $(SECONDS)
+
+FILES ?= 10000000
+SECONDS ?= 600
+FUZZ_FLAGS := -std=c99 -O2 -g -fno-fast-math -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc
+FUZZ_SOURCES := tools/fuzz.c tools/fuzz_mutate.c $(filter-out csrc/train%.c csrc/memory.c,$(wildcard csrc/*.c))
+
+$(BUILD)/fuzz/fuzz: FUZZ_KIND = -fsanitize=fuzzer # led by coverage
+$(BUILD)/fuzz/every: FUZZ_KIND = -DFUZZ_MAIN
+$(BUILD)/fuzz/fuzz $(BUILD)/fuzz/every: $(FUZZ_SOURCES) $(wildcard csrc/*.h tools/*.h)
+	@mkdir -p $(@D)
+	clang $(FUZZ_FLAGS) $(FUZZ_KIND) -o $@ $(FUZZ_SOURCES) -lm -pthread
+
 wheel: setup ## Build the wheel; try it on every Python here, and an installation without a compiler
 	$(VENV)/bin/python tools/check_wheel.py
 
@@ -121,7 +140,7 @@ sizes: ## Lines of every file and its longest function
 lint-c: $(BUILD)/refvit.h $(BUILD)/imagenet1k.h ## Compile all C with every compiler present (gcc, clang), warnings being errors
 	@test -n "$(C_COMPILERS)" || { echo "lint-c needs gcc or clang"; exit 1; }
 	@set -e; for cc in $(C_COMPILERS); do for source in $(C_SOURCES); do \
-	    echo "$$cc $$source"; $$cc $(C_FLAGS) -I$(BUILD) -c -o /dev/null $$source; done; done
+	    echo "$$cc $$source"; $$cc $(C_FLAGS) -I$(BUILD) -Icsrc -c -o /dev/null $$source; done; done
 
 clean: ## Remove the virtual environment, compiled files and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis refvit/_kernels.*

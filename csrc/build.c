@@ -169,12 +169,11 @@ static void fill_merge(struct builder *b, struct refvit_stage *stage, size_t ind
     stage->merge = b->arena.base ? linear : NULL;
 }
 
-/* Whether what follows from these sizes, tables and work space, can be counted at all; in double, which has no overflow. */
+/* Whether the work space of these sizes can be counted at all; in double, which has no overflow. */
 static int can_be_counted(const struct refvit_stage *stage)
 {
-    const double most = (double)SIZE_MAX / 64, t = (double)stage->window;
     const double widest = 8.0 * (double)stage->width + (double)stage->hidden;
-    return t * t * (double)stage->heads < most && t * t * (double)stage->windows < most && (double)stage->tokens * widest < most;
+    return (double)stage->tokens * widest < (double)SIZE_MAX / 64;
 }
 
 static void fill_stage(struct builder *b, struct refvit_stage *stage, size_t index)

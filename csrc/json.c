@@ -8,7 +8,7 @@
 
 struct json json_of(struct text text)
 {
-    return (struct json){text.at, text.at + text.length, 0};
+    return (struct json){text.at, text.at ? text.at + text.length : NULL, 0};
 }
 
 static int fail(struct json *j)

@@ -4,6 +4,8 @@
 
 #include "loader.h"
 
+#define WINDOW_TABLES_MAX (1 << 25) /* refvit/config.py */
+
 enum kind { INTEGER, NUMBER, FLAG, TEXT, LIST, TRIPLE, THRESHOLD, CLIP };
 
 struct list {
@@ -149,6 +151,27 @@ static int sizes_fit(const struct settings *s)
            hidden <= (double)s->embed_dim * 64.0;
 }
 
+struct geometry geometry_of(const struct settings *s, size_t stage)
+{
+    struct geometry g = {(size_t)(s->img_size / s->patch_size), (size_t)s->embed_dim << stage, 0};
+    for (size_t i = 0; i < stage; i++)
+        g.side = (g.side + 1) / 2;
+    g.window = g.side < (size_t)s->window_size ? g.side : (size_t)s->window_size;
+    return g;
+}
+
+/* Entries of what is derived for Swin's windows: biases of every block, masks, places of tokens. In double, without overflow. */
+static double window_tables(const struct settings *s)
+{
+    double entries = 0.0;
+    for (size_t i = 0; s->swin && i < (size_t)s->stages; i++) {
+        const struct geometry g = geometry_of(s, i);
+        const double across = (double)((g.side + g.window - 1) / g.window), w = across * across, t = (double)(g.window * g.window);
+        entries += t * t * ((double)s->heads[i] * (double)s->depths[i] + w) + 2.0 * w * t;
+    }
+    return entries;
+}
+
 /* Which of two texts it is; -1: neither. */
 static int choice(struct text text, const char *first, const char *second)
 {
@@ -227,15 +250,6 @@ static int read_labels(struct text text, struct settings *s)
     return json_end(&j) && (int64_t)done == s->num_classes;
 }
 
-struct geometry geometry_of(const struct settings *s, size_t stage)
-{
-    struct geometry g = {(size_t)(s->img_size / s->patch_size), (size_t)s->embed_dim << stage, 0};
-    for (size_t i = 0; i < stage; i++)
-        g.side = (g.side + 1) / 2;
-    g.window = g.side < (size_t)s->window_size ? g.side : (size_t)s->window_size;
-    return g;
-}
-
 int read_settings(const struct header *header, struct settings *s, char *message)
 {
     const struct text config = entry_of(header, "config");
@@ -244,6 +258,8 @@ int read_settings(const struct header *header, struct settings *s, char *message
         return complain(message, REFVIT_BAD_FILE, "metadata: config; expected exactly the fields of its family, of their types");
     if (!sizes_fit(s))
         return complain(message, REFVIT_BAD_FILE, "metadata: config; expected sizes within their limits that divide one another");
+    if (window_tables(s) > WINDOW_TABLES_MAX)
+        return complain(message, REFVIT_BAD_FILE, "metadata: config; expected at most %d entries of masks and biases", WINDOW_TABLES_MAX);
     if (!read_quant(entry_of(header, "quant"), s))
         return complain(message, REFVIT_BAD_FILE, "metadata: quant; expected exactly the fields and values of the specification");
     if (!read_preprocess(entry_of(header, "preprocess"), s))

@@ -102,6 +102,18 @@ class SwinConfig:
         if len(self.depths) > 8:
             raise UsageError(self.name, "stages", "at most 8", len(self.depths))
         _check_common(self, depths=self.depths, heads=self.num_heads)
+        if self.window_tables > WINDOW_TABLES_MAX:
+            expected = f"at most {WINDOW_TABLES_MAX} entries"
+            raise UsageError(self.name, "masks and biases of the windows", expected, self.window_tables)
+
+    @property
+    def window_tables(self):
+        """Entries of what is derived for the windows: biases of every block, masks, and places of the tokens."""
+        total = 0
+        for side, _, heads, m, depth in self.stages:
+            windows = (-(-side // m)) ** 2
+            total += m**4 * (heads * depth + windows) + 2 * windows * m**2
+        return total
 
     @property
     def stages(self):
@@ -251,6 +263,7 @@ def _block_shapes(name, d, hidden):
     }
 
 
+WINDOW_TABLES_MAX = 1 << 25  # our choice: 134 MB; Swin-B at 384 pixels has 10 million, and a small file could ask for 2^60
 _LIMITS = {  # our choice; they keep a hostile file from asking for endless work
     "img_size": 8192,
     "patch_size": 1024,

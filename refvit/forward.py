@@ -26,7 +26,7 @@ class Forward:
     """An engine's model as refvit.h describes it. The arrays stay the engine's; none is copied that fits as it is."""
 
     def __init__(self, engine):
-        self.keep = []  # what the structures point to
+        self.keep, self.tables = [], {}  # what the structures point to; what blocks share of it
         self.config, self.linears, self.params = engine.config, engine.linears, engine.params
         model = self.struct("struct refvit_model")
         config, quant = engine.config, engine.quant
@@ -81,7 +81,10 @@ class Forward:
             if i:
                 self.fill_merge(stages[i], f"layers.{i}.downsample")
             for j in range(depth):
-                self.fill_windows(blocks[j], f"layers.{i}.blocks.{j}", side, m, config.shift(i, j))
+                name, block = f"layers.{i}.blocks.{j}", blocks[j]
+                self.fill_block(block, name)
+                block.bias = self.floats(bias_forward(self.params[f"{name}.attn.relative_position_bias_table"], m))
+                block.rows, block.mask = self.windows(side, m, config.shift(i, j))
         model.pool = 1
         heads = self.structs("struct refvit_linear", 1, model, "heads", "head_count")
         self.fill_linear(heads[0], "head.fc")
@@ -98,15 +101,14 @@ class Forward:
         self.fill_norm(norm, f"{name}.norm")
         self.fill_linear(linear, f"{name}.reduction")
 
-    def fill_windows(self, block, name, side, m, shift):
-        """A block of Swin: bias of positions, mask, and which tokens stand in which window (-1: padding)."""
-        self.fill_block(block, name)
-        block.bias = self.floats(bias_forward(self.params[f"{name}.attn.relative_position_bias_table"], m))
-        if shift:
-            block.mask = self.floats(shift_mask(side, m, shift))
-        numbers = np.arange(1, side * side + 1, dtype=np.int32).reshape(1, side, side, 1)
-        rows = contiguous(to_windows(numbers, m, shift)[0, :, :, 0] - 1)
-        block.rows = self.hold(rows)
+    def windows(self, side, m, shift):
+        """Which tokens stand in which window (-1: padding), and the mask: once for all blocks that share them."""
+        if (side, m, shift) not in self.tables:
+            numbers = np.arange(1, side * side + 1, dtype=np.int32).reshape(1, side, side, 1)
+            rows = self.hold(contiguous(to_windows(numbers, m, shift)[0, :, :, 0] - 1))
+            mask = self.floats(shift_mask(side, m, shift)) if shift else ffi.NULL
+            self.tables[side, m, shift] = rows, mask
+        return self.tables[side, m, shift]
 
     def fill_block(self, block, name):
         for norm in ("norm1", "norm2"):

@@ -15,16 +15,15 @@ from refvit.packed import check_attention
 from tests.clibrary import CModel, memory_size
 from tests.mutations import MUTATIONS, file_of, parts_of, resealed
 from tests.test_engine import NARROW, PADDED_SWIN, SETTINGS, TWO_CHUNKS, packed, pictures
+from tools.fuzz_seeds import SWIN, VIT
 
 pytestmark = pytest.mark.skipif(lib is None, reason="needs the C kernels")
 
-TINY_VIT = dict(num_classes=3, img_size=4, patch_size=2, embed_dim=4, depth=1, num_heads=2, mlp_ratio=1.5)
-TINY_SWIN = dict(num_classes=3, img_size=12, patch_size=2, embed_dim=4, depths=(1, 2), num_heads=(1, 2), window_size=2)
 TINY = [
-    ("deit_tiny_distilled_patch16_224", TINY_VIT, QuantConfig(act_scale="static", act_quantizer="minmax"), "planes"),
-    ("deit3_small_patch16_224", TINY_VIT, QuantConfig(attention="float", patch_bits=2), "base3"),
-    ("swin_tiny_patch4_window7_224", TINY_SWIN, QuantConfig(act_bits=5, act_scale="image"), "planes"),
-    ("deit_tiny_patch16_224", TINY_VIT, QuantConfig(weight_bits=8, act_quantizer="minmax"), "planes"),
+    ("deit_tiny_distilled_patch16_224", VIT, QuantConfig(act_scale="static", act_quantizer="minmax"), "planes"),
+    ("deit3_small_patch16_224", VIT, QuantConfig(attention="float", patch_bits=2), "base3"),
+    ("swin_tiny_patch4_window7_224", SWIN, QuantConfig(act_bits=5, act_scale="image"), "planes"),
+    ("deit_tiny_patch16_224", VIT, QuantConfig(weight_bits=8, act_quantizer="minmax"), "planes"),
 ]
 
 
@@ -149,7 +148,7 @@ def test_bfloat16_is_not_f32(tmp_path, tiny):
 
 
 def test_an_endless_window_is_refused(tmp_path):
-    engine = packed("deit_tiny_patch16_224", dict(TINY_VIT, img_size=364, patch_size=1, embed_dim=1, num_heads=1), QuantConfig(attention="float"))
+    engine = packed("deit_tiny_patch16_224", dict(VIT, img_size=364, patch_size=1, embed_dim=1, num_heads=1), QuantConfig(attention="float"))
     path = tmp_path / "m"
     engine.save(path)
     data = path.read_bytes()

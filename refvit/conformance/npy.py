@@ -54,8 +54,9 @@ class Archive:
                 infos = archive.infolist()
         except ZIP_ERRORS as error:
             raise self.damaged(error) from None
-        self.members = {info.filename.removesuffix(".npy"): info for info in infos if not info.is_dir()}
-        if len(self.members) != len([info for info in infos if not info.is_dir()]):
+        files = [info for info in infos if not info.filename.endswith("/")]  # is_dir() fails on an empty name
+        self.members = {info.filename.removesuffix(".npy"): info for info in files}
+        if len(self.members) != len(files):
             raise BadInputError(path, "names of its arrays", "each once", "one twice")
 
     def read(self, name, elements):

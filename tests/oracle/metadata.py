@@ -122,10 +122,22 @@ def check_config(config):
     if not vit:
         check(1 <= len(config["depths"]) == len(config["num_heads"]) <= 8, "up to 8 stages, each with heads")
         check(sum(config["depths"]) <= 1024, "too many blocks")
+        check(window_tables(config) <= 2**25, "too many entries of masks and biases")
     heads = [config["num_heads"]] if vit else config["num_heads"]
     for i, h in enumerate(heads):
         check(config["embed_dim"] * 2**i % h == 0, "heads must divide the width")
     check(config["embed_dim"] * config["mlp_ratio"] >= 1, "the MLP has no width")
+
+
+def window_tables(config):
+    """Sum over the stages of T^2 (heads * depth + W) + 2 W T."""
+    side, total = config["img_size"] // config["patch_size"], 0
+    for depth, heads in zip(config["depths"], config["num_heads"]):
+        m = min(side, config["window_size"])
+        windows = ((side + m - 1) // m) ** 2
+        total += m**4 * (heads * depth + windows) + 2 * windows * m**2
+        side = (side + 1) // 2
+    return total
 
 
 def check_labels(labels, classes):
