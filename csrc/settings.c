@@ -167,7 +167,7 @@ static double window_tables(const struct settings *s)
     for (size_t i = 0; s->swin && i < (size_t)s->stages; i++) {
         const struct geometry g = geometry_of(s, i);
         const double across = (double)((g.side + g.window - 1) / g.window), w = across * across, t = (double)(g.window * g.window);
-        entries += t * t * ((double)s->heads[i] * (double)s->depths[i] + w) + 2.0 * w * t;
+        entries += t * t * ((double)(size_t)s->heads[i] * (double)(size_t)s->depths[i] + w) + 2.0 * w * t;
     }
     return entries;
 }
