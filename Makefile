@@ -5,7 +5,7 @@ VENV ?= .venv
 WEIGHTS ?=
 IMAGES ?=
 
-C_SOURCES := $(wildcard csrc/*.c) tools/exhaustive.c tools/near.c tools/refvit_run.c tools/fuzz.c tools/fuzz_mutate.c refvit/data/kit/check.c
+C_SOURCES := $(wildcard csrc/*.c csrc/*/*.c) tools/exhaustive.c tools/near.c tools/refvit_run.c tools/fuzz.c tools/fuzz_mutate.c refvit/data/kit/check.c
 C_COMPILERS := $(foreach cc,gcc clang,$(if $(shell command -v $(cc)),$(cc)))
 C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fno-math-errno -fno-fast-math -ffp-contract=off
 BUILD ?= build
@@ -13,10 +13,12 @@ LIB_DEFINES ?=
 LIB_FLAGS = -std=c99 $(LIB_LEVEL) -fPIC -ffunction-sections -fno-asynchronous-unwind-tables -fno-math-errno \
             -fno-fast-math -ffp-contract=off $(LIB_DEFINES)
 LIB_LEVEL = -O3
-LIB_OBJECTS := $(patsubst csrc/%.c,$(BUILD)/lib/%.o,$(filter-out csrc/train%.c csrc/memory.c,$(wildcard csrc/*.c)))
-LIB_SMALL := attention_float base3 build decimal entry forward header json library picture settings sha256 sort source \
-            tensors texts units windows workspace \
-            rows_avx2 x86_avx2 # no faster at -O3
+LIB_SOURCES := $(filter-out csrc/training/%,$(wildcard csrc/*.c csrc/*/*.c))
+LIB_OBJECTS := $(LIB_SOURCES:csrc/%.c=$(BUILD)/lib/%.o)
+HEADERS := $(wildcard csrc/*.h csrc/*/*.h)
+LIB_SMALL := entry texts $(basename $(patsubst csrc/%,%,$(wildcard csrc/loader/*.c))) \
+            $(addprefix forward/,attention_float forward picture units workspace) \
+            products/base3 products/popcount_avx2 rows/rows_avx2 # no faster at -O3
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
@@ -27,7 +29,7 @@ help: ## List the targets
 
 setup: $(STAMP) ## Make the virtual environment, install the packages, compile the kernels (done again when they change)
 
-$(STAMP): pyproject.toml setup.py $(wildcard csrc/*)
+$(STAMP): pyproject.toml setup.py $(wildcard csrc/* csrc/*/*)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "refvit needs Python >= 3.10")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
@@ -49,7 +51,8 @@ $(BUILD)/lib/flags: FORCE # changes where what would be compiled changes
 	@mkdir -p $(@D)
 	@echo '$(CC) $(LIB_FLAGS) $(LIB_SMALL)' | cmp -s - $@ || echo '$(CC) $(LIB_FLAGS) $(LIB_SMALL)' > $@
 
-$(BUILD)/lib/%.o: csrc/%.c $(wildcard csrc/*.h) $(BUILD)/lib/flags
+$(BUILD)/lib/%.o: csrc/%.c $(HEADERS) $(BUILD)/lib/flags
+	@mkdir -p $(@D)
 	$(CC) $(LIB_FLAGS) -c -o $@ $<
 
 $(BUILD)/lib/all.o: $(LIB_OBJECTS) # one object, so that a program meets no other names than refvit_*
@@ -99,13 +102,13 @@ exhaustive: build/exhaustive build/near_avx512 build/near_avx2 ## Hold exp, erf 
 	nice build/exhaustive --worst build/worst.txt
 	nice $(PYTHON) tools/check_exhaustive.py build/exhaustive build/worst.txt
 
-build/exhaustive: tools/exhaustive.c csrc/exact.c csrc/erf_table.h csrc/internal.h csrc/refvit.h
+build/exhaustive: tools/exhaustive.c csrc/rows/exact.c $(HEADERS)
 	mkdir -p build
-	$(CC) $(C_FLAGS) -c -o build/exact.o csrc/exact.c
+	$(CC) $(C_FLAGS) -c -o build/exact.o csrc/rows/exact.c
 	$(CC) $(C_FLAGS) -march=native -pthread -o $@ tools/exhaustive.c build/exact.o -lm
 
 build/near_avx2: NEAR_FLAGS = -DNEAR_AVX2
-build/near_avx512 build/near_avx2: tools/near.c csrc/rows_avx512.c csrc/rows_avx2.c $(wildcard csrc/*.h)
+build/near_avx512 build/near_avx2: tools/near.c csrc/rows/rows_avx512.c csrc/rows/rows_avx2.c $(HEADERS)
 	mkdir -p build
 	$(CC) $(C_FLAGS) $(NEAR_FLAGS) -o $@ tools/near.c -lm
 
@@ -120,11 +123,11 @@ fuzz: setup $(BUILD)/fuzz/fuzz $(BUILD)/fuzz/every ## Hostile files: FILES (10 m
 FILES ?= 10000000
 SECONDS ?= 600
 FUZZ_FLAGS := -std=c99 -O2 -g -fno-fast-math -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc
-FUZZ_SOURCES := tools/fuzz.c tools/fuzz_mutate.c $(filter-out csrc/train%.c csrc/memory.c,$(wildcard csrc/*.c))
+FUZZ_SOURCES := tools/fuzz.c tools/fuzz_mutate.c $(LIB_SOURCES)
 
 $(BUILD)/fuzz/fuzz: FUZZ_KIND = -fsanitize=fuzzer # led by coverage
 $(BUILD)/fuzz/every: FUZZ_KIND = -DFUZZ_MAIN
-$(BUILD)/fuzz/fuzz $(BUILD)/fuzz/every: $(FUZZ_SOURCES) $(wildcard csrc/*.h tools/*.h)
+$(BUILD)/fuzz/fuzz $(BUILD)/fuzz/every: $(FUZZ_SOURCES) $(HEADERS) tools/fuzz_mutate.h
 	@mkdir -p $(@D)
 	clang $(FUZZ_FLAGS) $(FUZZ_KIND) -o $@ $(FUZZ_SOURCES) -lm -pthread
 

@@ -10,6 +10,8 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 HEADERS = ("refvit.h", "training.h")
+SOURCES = sorted(HERE.rglob("*.c"))
+LIBRARY = [path for path in SOURCES if path.parent.name != "training"]  # what `make lib` takes
 FLAGS = ["-std=c99", "-O3", "-fno-math-errno", "-fno-fast-math", "-ffp-contract=off"]  # N14: the last two stay last
 MACHINE_FLAGS = {  # without which these compute floats in a wider format
     "i686": ["-msse2", "-mfpmath=sse"],
@@ -31,8 +33,8 @@ for name in HEADERS:
 ffibuilder.set_source(
     "refvit._kernels",
     "\n".join(f'#include "{name}"' for name in HEADERS),
-    sources=sorted(str(path) for path in HERE.glob("*.c")),
-    depends=sorted(str(path) for path in HERE.glob("*.h")),
+    sources=[str(path) for path in SOURCES],
+    depends=sorted(str(path) for path in HERE.rglob("*.h")),
     include_dirs=[str(HERE)],
     libraries=["m", "pthread"],
     extra_compile_args=[*MACHINE_FLAGS.get(platform.machine(), []), *FLAGS],

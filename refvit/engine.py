@@ -2,7 +2,7 @@
 
 The way through a model is the one of vit.py and swin.py; this file says what each step means in integers and in
 exactly ordered float32. Only the kernels know of backends and threads, and their results do not depend on them.
-Where nobody looks at the steps, C walks the whole way at once (forward.py, csrc/forward.c), to the same bits.
+Where nobody looks at the steps, C walks the whole way at once (forward.py, csrc/forward/forward.c), to the same bits.
 Shapes: B images, W windows, T tokens, H heads, D width of a head, K inputs, C outputs.
 """
 

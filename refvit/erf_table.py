@@ -1,6 +1,6 @@
 """Rule N9: erf(x) = x P_i(t), i = floor(4 x), t = 4 x - i - 1/2; rows i = 0..15, coefficients of t^0..t^7.
 
-Made by tools/make_erf_table.py, equal to csrc/erf_table.h.
+Made by tools/make_erf_table.py, equal to csrc/rows/erf_table.h.
 """
 
 import numpy as np

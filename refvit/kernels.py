@@ -52,7 +52,7 @@ def ternary_matmul(x, planes, k, backend=None, bits=8, family=None):
     """x times the ternary codes, exactly (N7).  int8 [M, K], uint64 [2, N, ceil(K / 64)] -> int32 [M, N]
 
     ``bits``: x holds two's complement codes of 1 to 8 bits, -2^(bits-1) .. 2^(bits-1) - 1. K is at most 2^17.
-    ``family``: "popcount", "dot", or None for the faster one, by the table of csrc/family.c.
+    ``family``: "popcount", "dot", or None for the faster one, by the table of csrc/products/family.c.
     """
     level, where = level_of(backend), "ternary_matmul"
     k, bits = gate.integer(f"{where}: k", k, 0, K_MAX), gate.integer(f"{where}: bits", bits, 1, 8)

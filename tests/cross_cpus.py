@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from tests import toolchain
 from tests.toolchain import BUILDER, FLAGS, ROOT, compile_all, need
 
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror")
@@ -73,7 +74,7 @@ def kernels(name):
     output = Path(room().name) / name
     output.mkdir()
     command = [build.compiler, *build.options, *FLAGS, *WARNINGS]
-    return tuple(compile_all(command, sorted((ROOT / "csrc").glob("*.c")), output))
+    return tuple(compile_all(command, toolchain.SOURCES, output))
 
 
 @lru_cache(maxsize=None)

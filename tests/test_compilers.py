@@ -13,7 +13,7 @@ import sysconfig
 import pytest
 
 from refvit import kernels
-from tests.toolchain import BUILDER, FLAGS, ROOT, compile_all, need
+from tests.toolchain import BUILDER, FLAGS, ROOT, SOURCES, compile_all, need
 
 ALL = os.environ.get("REFVIT_COMPILERS") == "all"
 LEVELS = {"gcc": ("-O0", "-O2"), "clang": ("-O0", "-O3")}
@@ -37,7 +37,7 @@ def build(compiler, level, folder, *more):
     assert level in flags
     flags += [*more, "-fPIC", *(f"-I{path}" for path in (ROOT / "csrc", sysconfig.get_paths()["include"]))]
     BUILDER["ffibuilder"].emit_c_code(str(folder / "wrapper.c"))
-    objects = compile_all([compiler, *flags], [folder / "wrapper.c", *(ROOT / "csrc").glob("*.c")], folder)
+    objects = compile_all([compiler, *flags], [folder / "wrapper.c", *SOURCES], folder)
     extension = folder / "_kernels.so"
     subprocess.run([compiler, *more, "-shared", "-o", extension, *objects, "-lm", "-lpthread"], check=True)
     return extension

@@ -21,10 +21,10 @@ BEYOND_SSE2 = (
     r"pcmp[ei]str|andn[^p]|bextr|bls|bzhi|mulx|pdep|pext |rorx|s[ah][lr]x|lzcnt|movbe|lddqu|mov(d|sl|sh)dup|"
     r"h(add|sub)p|addsubp)"
 )
-AVX2 = ("dot_avx2", "rows_avx2", "train_avx2", "x86_avx2")
+AVX2 = ("dot_avx2", "rows_avx2", "train_avx2", "popcount_avx2")
 LIMITS = ("limit:dot_512", "limit:dot_vnni", "limit:dot_256", "limit:popcount_512")
 NEON = r"v(ld|st)[1-4]|v.*\bq\d|v.*\bd(1[6-9]|2\d|3[01])\b|v\w+\.[isu]\d+\s+d"
-AVX512 = ("dot_avx512", "rows_avx512", "train_avx512", "x86_avx512")
+AVX512 = ("dot_avx512", "rows_avx512", "train_avx512", "popcount_avx512")
 RULES = {
     "here": {
         "AVX": (r"v(?!err|erw)", (*AVX2, *AVX512, *LIMITS)),

@@ -12,7 +12,7 @@ from refvit.backend import LEVELS, backends, ffi, lib
 
 pytestmark = pytest.mark.skipif(lib is None, reason="needs the C kernels")
 
-ACCUMULATORS = 12  # of csrc/limit.c
+ACCUMULATORS = 12  # of csrc/products/limit.c
 CSRC = Path(__file__).parents[1] / "csrc"
 HEADERS = "".join((CSRC / name).read_text(encoding="utf-8") for name in ("refvit.h", "training.h"))
 ENTRIES = [name for name in re.findall(r"^int (refvit_\w+)\(int backend,", HEADERS, re.MULTILINE) if name != "refvit_family"]

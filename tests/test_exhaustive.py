@@ -12,14 +12,14 @@ from tools import check_exhaustive
 
 ROOT = Path(__file__).parents[1]
 CC = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-FLAGS = ["-std=c99", "-O1", "-fno-fast-math", "-ffp-contract=off", "-pthread", f"-I{ROOT / 'csrc'}"]
+FLAGS = ["-std=c99", "-O1", "-fno-fast-math", "-ffp-contract=off", "-pthread", f"-I{ROOT / 'csrc' / 'rows'}"]
 SAMPLE = ["--every", "40009", "--json"]  # 107,520 inputs
 JUDGED = check_exhaustive.JUDGED
 
 pytestmark = pytest.mark.skipif(CC is None or os.name != "posix", reason="needs a C compiler and POSIX threads")
 
 
-def compiled(folder, kernels=ROOT / "csrc" / "exact.c"):
+def compiled(folder, kernels=ROOT / "csrc" / "rows" / "exact.c"):
     program = folder / "exhaustive"
     subprocess.run([CC, *FLAGS, "-o", program, ROOT / "tools" / "exhaustive.c", kernels, "-lm"], check=True)
     return str(program)
@@ -88,7 +88,7 @@ def test_a_wrong_line_is_a_failure(line):
     assert summary["exp"]["failures"] == 1
 
 
-FAULTS = (  # up to two at a time, in exp and in erf: text of csrc/exact.c, text instead, what counts it
+FAULTS = (  # up to two at a time, in exp and in erf: text of csrc/rows/exact.c, text instead, what counts it
     (
         ("1.0 / 6.0", "1.0 / 6.001", "not_correctly_rounded"),
         ("return x != x ? x : copysignf(1.0f, x)", "return copysignf(1.0f, x)", "wrong_known"),
@@ -103,7 +103,7 @@ FAULTS = (  # up to two at a time, in exp and in erf: text of csrc/exact.c, text
 
 @pytest.mark.parametrize("faults", FAULTS)
 def test_planted_faults_are_found(tmp_path, faults):
-    source = (ROOT / "csrc" / "exact.c").read_text(encoding="utf-8")
+    source = (ROOT / "csrc" / "rows" / "exact.c").read_text(encoding="utf-8")
     for right, wrong, _ in faults:
         assert right in source
         source = source.replace(right, wrong)

@@ -16,7 +16,7 @@ from refvit.errors import BadInputError, RefvitError, UsageError
 from refvit.model import create_model
 from refvit.weights import load_model
 from tests.clibrary import CModel
-from tests.test_compilers import need
+from tests.toolchain import LIBRARY, need
 from tools import fuzz, fuzz_seeds
 
 ROOT = Path(__file__).parents[1]
@@ -92,8 +92,7 @@ def test_the_c_library_under_sanitizers(tmp_path, compiler):
                            text=True, capture_output=True)  # fmt: skip
     if probe.returncode or subprocess.run([tmp_path / "probe"], capture_output=True).returncode:
         pytest.skip(f"{compiler} has no sanitizers here")
-    sources = [p for p in (ROOT / "csrc").glob("*.c") if not p.name.startswith("train") and p.name != "memory.c"]
-    sources += [ROOT / "tools" / "fuzz.c", ROOT / "tools" / "fuzz_mutate.c"]
+    sources = [*LIBRARY, ROOT / "tools" / "fuzz.c", ROOT / "tools" / "fuzz_mutate.c"]
     flags = ["-std=c99", "-O0", "-fno-fast-math", "-ffp-contract=off", "-DFUZZ_MAIN", f"-I{ROOT / 'csrc'}", *SANITIZE]
     subprocess.run([compiler, *flags, "-o", tmp_path / "fuzz", *sources, "-lm", "-pthread"], check=True)
     seeds = fuzz_seeds.write_packed(tmp_path / "seeds")

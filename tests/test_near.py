@@ -18,10 +18,10 @@ pytestmark = pytest.mark.skipif(
 
 
 def run(folder, variant, right="", wrong=""):
-    """The process of near.c where a text of csrc/codes_vector.h is replaced."""
+    """The process of near.c where a text of csrc/rows/codes_vector.h is replaced."""
     for name in ("csrc", "tools"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.py", "__pycache__", "recipes"))
-    header = folder / "csrc" / "codes_vector.h"
+    header = folder / "csrc" / "rows" / "codes_vector.h"
     source = header.read_text(encoding="utf-8")
     assert right in source
     header.write_text(source.replace(right, wrong) if right else source, encoding="utf-8")

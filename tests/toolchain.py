@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BUILDER = runpy.run_path(str(ROOT / "csrc" / "build_kernels.py"))
-FLAGS = BUILDER["FLAGS"]
+FLAGS, SOURCES, LIBRARY = (BUILDER[name] for name in ("FLAGS", "SOURCES", "LIBRARY"))
 
 
 def need(program):

@@ -32,23 +32,23 @@ SEED, LEAST, SECONDS, PATIENCE, MEMORY = 1, 0.9, 100, 900, 6 << 30  # of the pro
 LOADER = "library_loader"
 SLOW = "changed_byte or tensor_mutation or byte_mutation"  # cases that take longest and find little that others do not
 TESTS = {  # file: its tests, the quickest to notice first
-    "csrc/quantize.c": "row_kernels fused",
-    "csrc/codes.h": "row_kernels fused",
-    "csrc/exact.c": "row_kernels kernels",
-    "csrc/portable.c": "kernels bitplanes",
-    "csrc/popcount.c": "kernels bitplanes",
-    "csrc/dot_portable.c": "kernels engine",
-    "csrc/base3.c": "bitplanes kernels modelfile",
-    "csrc/steps.c": "fused row_kernels engine",
-    "csrc/json.c": LOADER,
-    "csrc/header.c": LOADER,
-    "csrc/tensors.c": LOADER,
-    "csrc/settings.c": LOADER,
-    "csrc/build.c": LOADER,
-    "csrc/decimal.c": LOADER,
-    "csrc/units.c": LOADER,
-    "csrc/windows.c": LOADER,
-    "csrc/sha256.c": LOADER,
+    "csrc/rows/quantize.c": "row_kernels fused",
+    "csrc/rows/codes.h": "row_kernels fused",
+    "csrc/rows/exact.c": "row_kernels kernels",
+    "csrc/products/popcount_portable.c": "kernels bitplanes",
+    "csrc/products/popcount.c": "kernels bitplanes",
+    "csrc/products/dot_portable.c": "kernels engine",
+    "csrc/products/base3.c": "bitplanes kernels modelfile",
+    "csrc/rows/steps.c": "fused row_kernels engine",
+    "csrc/loader/json.c": LOADER,
+    "csrc/loader/header.c": LOADER,
+    "csrc/loader/tensors.c": LOADER,
+    "csrc/loader/settings.c": LOADER,
+    "csrc/loader/build.c": LOADER,
+    "csrc/loader/decimal.c": LOADER,
+    "csrc/forward/units.c": LOADER,
+    "csrc/loader/windows.c": LOADER,
+    "csrc/loader/sha256.c": LOADER,
     "refvit/quant.py": "quant row_kernels fused",
     "refvit/ternary.py": "ternary golden",
     "refvit/exact.py": "exact row_kernels golden",
@@ -106,7 +106,7 @@ class Copy:
         builder = runpy.run_path(str(self.root / "csrc" / "build_kernels.py"))
         self.flags = ["-O1" if flag == "-O3" else flag for flag in builder["FLAGS"]]
         builder["ffibuilder"].emit_c_code(str(self.root / "csrc" / "wrapper.c"))
-        self.sources = sorted(self.root.glob("csrc/*.c"))
+        self.sources = builder["SOURCES"]
         assert self.compile(self.sources) and self.link()
 
     def gcc(self, *arguments):

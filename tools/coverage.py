@@ -53,7 +53,7 @@ def build_extension(tree, objects):
     wrapper = objects / "wrapper.c"
     builder["ffibuilder"].emit_c_code(str(wrapper))
     subprocess.run(["gcc", *flags, "-O0", "-fPIC", "-c", wrapper], cwd=objects, check=True)
-    for source in tree.glob("csrc/*.c"):
+    for source in builder["SOURCES"]:
         subprocess.run(["gcc", *flags, *FLAGS, "-fPIC", "-c", source], cwd=objects, check=True)
     library = tree / "refvit" / "_kernels.abi3.so"
     subprocess.run(["gcc", "--coverage", "-shared", "-o", library, *objects.glob("*.o"), "-lm", "-lpthread"], check=True)
@@ -96,7 +96,7 @@ def report_c(tree, counts):
     """Print each file.  -> percent of branches, lines that were not reached and are not excepted"""
     taken = total = missed = 0
     for name, (lines, branches) in counts.items():
-        path = next((p for p in (tree / "csrc" / name, tree / "tools" / name) if p.exists()), None)
+        path = next((p for part in ("csrc", "tools") for p in (tree / part).rglob(name)), None)
         if path is None:
             continue
         code = path.read_text(encoding="utf-8").splitlines()

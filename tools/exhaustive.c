@@ -1,4 +1,4 @@
-/* exp and erf of csrc/exact.c (rule N9) against a double-double reference, for all 2^32 float32 inputs: make exhaustive
+/* exp and erf of csrc/rows/exact.c (rule N9) against a double-double reference, for all 2^32 float32 inputs: make exhaustive
 
    The error of a result is |computed - true| in ulp(true), the spacing of float32 at the true value: 2^(e - 23) for a
    true value of 2^e <= |true| < 2^(e + 1), never below 2^-149, the spacing of subnormals. Overflow counts as

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "loader.h"
+#include "loader/loader.h"
 
 #define PIECE_MAX 64 /* bytes that are copied from one place of the header to another */
 

@@ -1,4 +1,4 @@
-"""Fit the erf table of rule N9 and write it as hexadecimal floats: refvit/erf_table.py and csrc/erf_table.h.
+"""Fit the erf table of rule N9 and write it as hexadecimal floats: refvit/erf_table.py and csrc/rows/erf_table.h.
 
 On the i-th quarter of [0, 4), erf(x) / x is interpolated at Chebyshev nodes by a polynomial of degree 7 in
 t = 4 x - i - 1/2. The committed table is the definition; this script tells where it came from.
@@ -32,12 +32,12 @@ def main():
     (ROOT / "refvit" / "erf_table.py").write_text(
         '"""Rule N9: erf(x) = x P_i(t), i = floor(4 x), t = 4 x - i - 1/2; '
         "rows i = 0..15, coefficients of t^0..t^7.\n\n"
-        'Made by tools/make_erf_table.py, equal to csrc/erf_table.h.\n"""\n\nimport numpy as np\n\n'
+        'Made by tools/make_erf_table.py, equal to csrc/rows/erf_table.h.\n"""\n\nimport numpy as np\n\n'
         f"_HEX = (\n{text},\n)\n\n"
         "ERF_TABLE = np.array([[float.fromhex(c) for c in row] for row in _HEX])  # [16, 8] float64\n"
     )
     text = ",\n".join("    {" + ",\n     ".join(c.hex() for c in row) + "}" for row in rows)
-    (ROOT / "csrc" / "erf_table.h").write_text(
+    (ROOT / "csrc" / "rows" / "erf_table.h").write_text(
         "/* Rule N9: erf(x) = x P_i(t), i = floor(4 x), t = 4 x - i - 1/2; coefficients of t^0..t^7.\n"
         "   Made by tools/make_erf_table.py, equal to refvit/erf_table.py. */\n"
         "#ifndef REFVIT_ERF_TABLE_H\n#define REFVIT_ERF_TABLE_H\n\n"

@@ -1,4 +1,4 @@
-"""Fit the polynomials by which the codes of GELU and softmax are found in float32: csrc/near_tables.h.
+"""Fit the polynomials by which the codes of GELU and softmax are found in float32: csrc/rows/near_tables.h.
 
 e^r for |r| <= ln 2 / 2 is interpolated at Chebyshev nodes by a polynomial of degree 5. Around |x| = i / STEPS,
 i = 0..15, erf(|x| / sqrt 2) is interpolated by one of degree 4 in t = STEPS |x| - i, |t| <= 1/2; beyond the last
@@ -46,7 +46,7 @@ def main():
         f"static const float gelu_near_table[{GELU_DEGREE + 1}][{INTERVALS}] = {{",
         ",\n".join(row(column, "    ") for column in columns) + "};\n\n#endif\n",
     )
-    (ROOT / "csrc" / "near_tables.h").write_text("\n".join(lines))
+    (ROOT / "csrc" / "rows" / "near_tables.h").write_text("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fit the polynomial of the fused GELU in csrc/train_rows.h and print its coefficients as hexadecimal floats.
+"""Fit the polynomial of the fused GELU in csrc/training/train_rows.h and print its coefficients as hexadecimal floats.
 
 Phi(-a) exp(a^2 / 2) = 1/2 + s P(s), s = a / (a + 4), a >= 0: P, of degree 8, is interpolated at Chebyshev nodes of a in
 [0, 6]. Beyond, exp(-a^2 / 2) is below 2^-25, so that what P lacks there does not show in float32.

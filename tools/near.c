@@ -1,5 +1,5 @@
-/* How near gelu_near and exp_near of csrc/codes_vector.h are to gelu_floats and exp_floats, for all 2^32 floats:
-   make exhaustive. -DNEAR_AVX2 takes them from csrc/rows_avx2.c, else they are those of csrc/rows_avx512.c.
+/* How near gelu_near and exp_near of csrc/rows/codes_vector.h are to gelu_floats and exp_floats, for all 2^32 floats:
+   make exhaustive. -DNEAR_AVX2 takes them from csrc/rows/rows_avx2.c, else they are those of csrc/rows/rows_avx512.c.
 
    Codes are certified by two bounds: |gelu_near(x) - gelu_floats(x)| < GELU_ERROR |x| for finite x, and
    |exp_near(x) - exp_floats(x)| < EXP_ERROR exp_floats(x) for EXP_FLAT <= x <= 0. Where the bound is 0, the two are
@@ -11,10 +11,10 @@
 #include <string.h>
 
 #if defined(NEAR_AVX2)
-#include "../csrc/rows_avx2.c"
+#include "../csrc/rows/rows_avx2.c"
 #define NAME "AVX2"
 #else
-#include "../csrc/rows_avx512.c"
+#include "../csrc/rows/rows_avx512.c"
 #define NAME "AVX-512"
 #endif
 

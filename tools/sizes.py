@@ -20,9 +20,9 @@ def main():
 
 
 def rooms():
-    """refvit, its rooms, and csrc."""
-    python = ROOT / "refvit"
-    return [python, *sorted(path.parent for path in python.glob("*/__init__.py")), ROOT / "csrc"]
+    """refvit and its rooms, csrc and its rooms."""
+    python, c = ROOT / "refvit", ROOT / "csrc"
+    return [python, *sorted(path.parent for path in python.glob("*/__init__.py")), c, *sorted({path.parent for path in c.glob("*/*.c")})]
 
 
 def lines(path):

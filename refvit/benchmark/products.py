@@ -38,7 +38,7 @@ def plan(products, bits, backends):
 
 
 def limits(backends):
-    """What one core can do at most by the instructions of each family, where that is known (csrc/limit.c).
+    """What one core can do at most by the instructions of each family, where that is known (csrc/products/limit.c).
 
     -> [{"backend", "family", "gops"}], popcounts for activations of 1 bit, dot products for 8
     """

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "refvit.h"
-#include "sha256.h"
+#include "loader/sha256.h"
 
 #define BACKENDS (REFVIT_RVZBB + 1)
 
