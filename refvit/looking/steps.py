@@ -150,7 +150,7 @@ def counts(worked):
     for bit, weight, _, pos, neg in worked.bits:
         lines.append(f"{bit:3}  {weight:6}  {pos:17}  {neg:17}  {pos - neg:10}  {weight * (pos - neg):19}")
     lines.append(f"{'their sum is the accumulator, exact in int32:':>61}  {worked.acc:19}")
-    note = "C needs one popcount a bit (csrc/products/popcount_portable.c), or multiplies (csrc/products/dot_portable.c): the same integer"
+    note = "C needs one popcount a bit, or multiplies (csrc/products/): the same integer"
     lines.append(note)
     over = f" over all {len(worked.planes[0])} words" if len(worked.planes[0]) > 1 else ""
     return Step(f"Popcounts{over}, and the accumulator", "N7", "kernels.py: ternary_matmul", lines)
