@@ -17,7 +17,8 @@ from .rules import PROB_SCALE, f32
 class Pass:
     """The layers of one forward and backward pass.
 
-    params  dict: timm name -> array; quant_config QuantConfig or None
+    params  dict: timm name -> array; quant QuantConfig or None
+    grads   dict: timm name -> gradient, which backward fills
     ranges  dict: layer -> (amax, lo, hi) of its input, for static scales, or None
     trace   dict that receives the output of every module under timm's module path, or None
     keep    whether a block's cache is kept for backward
@@ -172,7 +173,7 @@ class Pass:
 @compiled(fused.ternary_values)
 def ternary_values(w, granularity, threshold, scale):
     """The values that ternary codes stand for (N3).  [C, K] -> [C, K]"""
-    return ternary.ternary_forward(w, granularity, threshold, scale)
+    return ternary.dequantize(*ternary.ternarize(w, granularity, threshold, scale))
 
 
 @compiled(fused.int8_values)

@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 
 from . import charts
-from .ternary import ternarize
+from .ternary import relative_error, ternarize
 
 STYLE = """
 :root { color-scheme: light dark; --fg: #1a202c; --bg: #ffffff; --soft: #718096; }
@@ -91,7 +91,7 @@ def weights_section(name, w, quant, channels=3):
     delta = channel_thresholds(w, codes)
     chosen = np.argsort(delta)[np.linspace(0, len(delta) - 1, channels).astype(int)]
     marks = [(f"channel {c}: \u00b1{delta[c]:.4f}", (-delta[c], delta[c])) for c in chosen]
-    error = ((w - codes * alpha[:, None]) ** 2).sum(axis=1) / np.maximum((w**2).sum(axis=1), 1e-30)
+    error = relative_error(w, codes, alpha, axis=1)
     parts = [
         charts.histogram("Latent weights, thresholds of three channels", w, "weight", "weights", marks),
         charts.histogram("Threshold of each channel", delta, "threshold", "channels"),

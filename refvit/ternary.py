@@ -7,8 +7,9 @@ claim 1). Row c is replaced by alpha_c * T_c, T_c in {-1, 0, +1}^K, so that the 
     minimise over alpha, T   ||W_c - alpha T||^2                 (TWN Eq. 1)
 
     T     = sign(W) where |W| > Delta, else 0                    (TWN Eq. 3)
-    alpha = mean of |W| over |W| > Delta                         (TWN Eq. 4: the optimum for a given Delta)
-    Delta = 0.7 mean |W|                                         (TWN Eq. 6: the rule of thumb)
+    alpha = mean of |W| over |W| > Delta                         (TWN Eq. 5: the optimum for a given Delta)
+    Delta = argmax (sum of |W| over |W| > Delta)^2 / count       (TWN Eq. 6: the optimum for that alpha)
+          ~ 0.7 mean |W|                                         (TWN's rule of thumb, the default here)
 
 Training keeps latent float weights W and lets the gradient pass straight through the quantizer (backward below).
 Activations, and the weights of the first and the last layer, have 8 bits: see quant.py.
@@ -49,8 +50,7 @@ def ternarize(w, granularity="channel", threshold=TWN_THRESHOLD, scale="masked_m
         alpha = exact_row_sums(magnitude * mask) / np.maximum(count, 1)
     else:
         alpha = mean
-    alpha = np.broadcast_to(alpha.astype(np.float32), (len(w),)) if granularity == "layer" else alpha.astype(np.float32)
-    return codes.reshape(w.shape), np.ascontiguousarray(alpha)
+    return codes.reshape(w.shape), np.broadcast_to(alpha.astype(np.float32), len(w)).copy()
 
 
 def row_deltas(magnitude, mean, threshold):
@@ -66,13 +66,18 @@ def dequantize(codes, alpha):
     return codes.astype(np.float32) * alpha[:, None]
 
 
-def ternary_forward(w, granularity="channel", threshold=TWN_THRESHOLD, scale="masked_mean"):
-    """Fake-quantized weights: the float32 values alpha T that the ternary codes stand for.  [N, K] -> [N, K]"""
-    return dequantize(*ternarize(w, granularity, threshold, scale))
+def relative_error(w, codes, alpha, axis=None):
+    """||W - alpha T||^2 / ||W||^2, 0 where W is: of the matrix, or, with axis 1, of each row.
+
+    w float32 [N, K], codes int8 [N, K], alpha float32 [N] -> float64, a number or [N]
+    """
+    difference = w.astype(np.float64) - codes * alpha[:, None].astype(np.float64)
+    error, square = ((v * v).sum(axis=axis) for v in (difference, w.astype(np.float64)))
+    return error / np.where(square > 0, square, 1.0)
 
 
 def straight_through_backward(dy, w, ste_clip=None):
-    """Gradient of the latent weights: dL/dW = dL/d(alpha T), zero where |W| > ste_clip (N13; TernaryBERT 2009.12812).
+    """The backward of dequantize(*ternarize(w)): dL/dW = dL/d(alpha T), 0 where |W| > ste_clip (N13; TernaryBERT 2009.12812).
 
     dy, w float32 of one shape; ste_clip None (the identity) or a positive number. Returns the shape of w.
     """

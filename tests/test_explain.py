@@ -92,7 +92,7 @@ def test_float_products_are_rounded_once():
     found = worked.work(worked.quantized_row(w), worked.quantized_input(x))
     products = (Fraction(a) * Fraction(b) for a, b in zip(w.tolist(), x.tolist()))
     assert found.exact[0] == float(sum(products))
-    assert worked.relative_error(found.weights) == pytest.approx(0.192, abs=0.03)  # of a Gaussian row
+    assert worked.error_of(found.weights) == pytest.approx(0.192, abs=0.03)  # of a Gaussian row
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ PAPER = {  # what the paper's abstract and TWN say -> how the code says that it 
     "TerViT, claim 3: Swin-S in 13.1 MB": r"TerViT, claim 3\b",
     "TWN Eq. 1: the squared error to minimise": r"TWN Eq\. 1\b",
     "TWN Eq. 3: codes": r"TWN Eq\. 3\b",
-    "TWN Eq. 4: the best scale for a given threshold": r"TWN Eq\. 4\b",
-    "TWN Eq. 6: the threshold by rule of thumb": r"TWN Eq\. 6\b",
+    "TWN Eq. 5: the best scale for a given threshold": r"TWN Eq\. 5\b",
+    "TWN Eq. 6: the best threshold": r"TWN Eq\. 6\b",
+    "TWN: the threshold by rule of thumb": r"TWN's rule of thumb\b",
 }
 HEAD = """# From rule to code, test and vector
 

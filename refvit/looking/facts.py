@@ -6,6 +6,7 @@ import numpy as np
 
 from ..config import linear_roles
 from ..quant import unclipped
+from ..ternary import relative_error
 
 PARTS = ("patch embedding", "blocks", "head", "scales", "other")
 
@@ -48,7 +49,7 @@ def layer_facts(engine, floats, seen, progress=None):
 
 def facts_of(engine, linear, floats, seen):
     codes, x, name = linear.codes(), seen.inputs[linear.name], linear.name
-    error = None if floats is None else squared_error(weight_of(floats, name), codes, linear.alpha)
+    error = None if floats is None else float(relative_error(weight_of(floats, name), codes, linear.alpha))
     s, zp = seen.trace[f"{name}.s_in"], seen.trace.get(f"{name}.zp_in", np.zeros(len(x), np.int32))
     passes = unclipped(x, s, zp, linear.act_bits, engine.quant.act_quantizer)
     return LayerFacts(
@@ -61,13 +62,6 @@ def weight_of(model, layer):
     """float32 [N, K]"""
     w = model.params[f"{layer}.weight"]
     return w.reshape(len(w), -1)
-
-
-def squared_error(w, codes, alpha):
-    """||W - alpha T||^2 / ||W||^2 over a layer, 0 where W is.  [N, K], [N, K], [N] -> float"""
-    difference = w.astype(np.float64) - codes * alpha[:, None].astype(np.float64)
-    square = float((w.astype(np.float64) ** 2).sum())
-    return float((difference**2).sum()) / square if square else 0.0
 
 
 def byte_rows(engine):

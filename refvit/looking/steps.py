@@ -6,7 +6,7 @@ import numpy as np
 
 from ..quant import code_range
 from ..rules import qmax
-from .worked import hexadecimal, relative_error
+from .worked import error_of, hexadecimal
 
 SHOWN, ROOM = 8, 98  # of a vector: elements, and columns for them
 WORDS = 3  # of a plane
@@ -198,7 +198,7 @@ def errors(worked):
         both = f"error of the weight codes {dequantized - exact:+.3g}, of both {out - exact:+.3g}"
         lines.append(f"{f'w x{bias}':18} {exact:.9g}   {both}")
         rule = f" (a Gaussian row: {GAUSSIAN_ERROR})" if (row.threshold, row.scale) == (0.7, "masked_mean") else ""
-        lines.append(f"||w - {scale}||^2 / ||w||^2 = {relative_error(row):.3g}{rule}")
+        lines.append(f"||w - {scale}||^2 / ||w||^2 = {error_of(row):.3g}{rule}")
     return Step("Error against the float product", "-", "looking/worked.py: float_product", lines)
 
 

@@ -155,11 +155,9 @@ def float_product(w, x, bias):
     return math.fsum([*products.tolist(), 0.0 if bias is None else float(bias)])
 
 
-def relative_error(weights):
-    """||w - alpha codes||^2 / ||w||^2, 0 for a row of zeros."""
-    difference = weights.w.astype(np.float64) - float(weights.alpha) * weights.codes
-    square = float((weights.w.astype(np.float64) ** 2).sum())
-    return float((difference**2).sum()) / square if square else 0.0
+def error_of(row):
+    """What its codes cost a WeightRow: ``ternary.relative_error``, which fits 8 bits as well.  -> float"""
+    return float(ternary.relative_error(row.w[None], row.codes[None], np.array([row.alpha])))
 
 
 def as_json(worked, source):
@@ -168,7 +166,7 @@ def as_json(worked, source):
     weights = None
     if row.w is not None:
         sums = {"sum": row.total, "mean": row.mean, "delta": optional(row.delta), "kept_sum": row.kept_sum}
-        weights = {"values": floats(row.w), **sums, "relative_error": relative_error(row)}
+        weights = {"values": floats(row.w), **sums, "relative_error": error_of(row)}
     planes = None if worked.planes is None else {n: hexadecimal(p) for n, p in zip(("pos", "neg"), worked.planes)}
     names = ("bit", "weight", "plane", "pos", "neg")
     return {
