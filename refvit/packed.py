@@ -11,7 +11,6 @@ from . import kernels, quant, ternary
 from .bitplanes import unpack_planes
 from .config import linear_roles
 from .errors import BadInputError, UsageError
-from .passes import static_scale
 from .rules import K_MAX
 
 
@@ -86,7 +85,7 @@ def pack_linear(name, w, bias, bits, act_bits, model):
         weight, alpha = quant.weight_int8(w, q.granularity)
     static = None
     if q.act_scale == "static":
-        static = static_scale(model.ranges, name, act_bits, q.act_quantizer)
+        static = quant.static_scale(model.ranges, name, act_bits, q.act_quantizer)
     return PackedLinear(name, bits, weight, alpha, bias, w.shape[1], act_bits, static)
 
 

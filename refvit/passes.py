@@ -9,9 +9,9 @@ import numpy as np
 
 from . import fused, layers, quant, ternary
 from .config import linear_roles
-from .errors import UsageError, located
+from .errors import located
 from .fused import compiled
-from .rules import PROB_SCALE, f32
+from .rules import PROB_SCALE
 
 
 class Pass:
@@ -80,7 +80,7 @@ class Pass:
         rows = x.reshape(len(x), -1) if self.quant.act_scale == "image" else x.reshape(-1, x.shape[-1])
         s = zp = None
         if self.quant.act_scale == "static":
-            static = static_scale(self.ranges, name, bits, self.quant.act_quantizer)
+            static = quant.static_scale(self.ranges, name, bits, self.quant.act_quantizer)
             s, zp = (np.repeat(v, len(rows)) for v in static)
         y, passes = fake_quantize(rows, bits, self.quant.act_quantizer, s, zp)
         return y.reshape(x.shape), None if passes is None else passes.reshape(x.shape)
@@ -202,14 +202,3 @@ def quantize_heads(x):
 def quantize_probabilities(p):
     """Probabilities with the fixed scale 1 / 127 (N10); none is clipped, so the gradient passes everywhere."""
     return np.rint(p / PROB_SCALE) * PROB_SCALE
-
-
-def static_scale(ranges, name, bits, quantizer):
-    """The calibrated scale and zero point of a layer's input (N6).  -> s float32 [1], zp int32 [1]"""
-    if not ranges or name not in ranges:
-        what = "no calibrated range for a static scale"
-        raise UsageError(name, what, "a calibration file", "none", "refvit calibrate")
-    amax, lo, hi = (np.array([v], f32) for v in ranges[name])
-    if quantizer == "symmetric":
-        return quant.scale_from_amax(amax, bits), np.zeros(1, np.int32)
-    return quant.scale_from_range(lo, hi, bits)

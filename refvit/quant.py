@@ -7,7 +7,7 @@ Rounding is half to even, the clip comes before the cast.
 
 import numpy as np
 
-from .errors import BadInputError
+from .errors import BadInputError, UsageError
 from .rules import SCALE_MIN, f32, qmax
 
 
@@ -54,6 +54,17 @@ def scale_from_range(lo, hi, bits):
     low, high = code_range(bits, "minmax")
     zp = np.clip(np.rint(f32(low) - lo / s), low, high)
     return s, zp.astype(np.int32)
+
+
+def static_scale(ranges, name, bits, quantizer):
+    """The calibrated scale and zero point of a layer's input (N6).  -> s float32 [1], zp int32 [1]"""
+    if not ranges or name not in ranges:
+        what = "no calibrated range for a static scale"
+        raise UsageError(name, what, "a calibration file", "none", "refvit calibrate")
+    amax, lo, hi = (np.array([v], f32) for v in ranges[name])
+    if quantizer == "symmetric":
+        return scale_from_amax(amax, bits), np.zeros(1, np.int32)
+    return scale_from_range(lo, hi, bits)
 
 
 def quantize_symmetric(x, s, bits):

@@ -122,7 +122,7 @@ def zero_point(x, s, bits, groups):
 
 
 def static_scale(range, bits, quantizer):
-    s, zp = passes.static_scale({"": range}, "", bits, quantizer)
+    s, zp = quant.static_scale({"": range}, "", bits, quantizer)
     return {"s": s, "zp": zp}
 
 
