@@ -18,7 +18,7 @@ from refvit.errors import BadInputError, RefvitError, UsageError
 from refvit.labels import imagenet_wnids
 from refvit.pictures import load_rgb
 from refvit.training import cifar, dataset
-from refvit.training.dataset import ArrayDataset, in_memory, open_dataset, split_off, subset
+from refvit.training.dataset import ArrayDataset, open_dataset, split_off, subset
 from tests.drawings import stored
 from tests.torch_files import Reduction, pickled
 
@@ -171,14 +171,11 @@ def test_some_of_imagenets_wnids_keep_their_class(tmp_path):
     assert open_dataset(tmp_path).class_names == [wnids[3], wnids[500]]
 
 
-def test_decoding_into_memory_changes_nothing(tmp_path):
-    images = write_folders(tmp_path)
-    ds = in_memory(open_dataset(tmp_path))
-    check(ds, images, [0, 0, 1, 1, 2, 2], CLASSES)
-    assert in_memory(ds) is ds
-    (tmp_path / "cow" / "0.png").write_bytes(stored(drawings(1, 9)[0], "PNG"))
-    with pytest.raises(BadInputError, match="all 8 x 8, got 9 x 9 of .*0.png"):
-        in_memory(open_dataset(tmp_path))
+def test_pictures_of_an_archive_have_one_size(tmp_path):
+    members = {f"{name}/0.png": stored(drawings(1, 9 if name == "cow" else 8)[0], "PNG") for name in CLASSES}
+    path = write_tar(tmp_path / "a.tar", members)
+    with pytest.raises(BadInputError, match="all 8 x 8, got 9 x 9 of .*a.tar: cow/0.png"):
+        open_dataset(path, "train")
 
 
 @settings(deadline=None)
@@ -327,10 +324,10 @@ def test_a_bomb_is_refused_at_the_limit(tmp_path):
 
 
 def test_pictures_too_many_for_memory_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
-    write_folders(tmp_path)
-    monkeypatch.setattr(dataset, "IN_MEMORY_MAX", 6 * 8 * 8 * 3 - 1)
+    path = write_tar(tmp_path / "a.tar", {f"{name}/0.png": stored(drawings(1, 8)[0], "PNG") for name in CLASSES})
+    monkeypatch.setattr(dataset, "IN_MEMORY_MAX", 3 * 8 * 8 * 3 - 1)
     with pytest.raises(BadInputError, match="kept in memory"):
-        in_memory(open_dataset(tmp_path))
+        open_dataset(path, "train")
 
 
 @pytest.mark.parametrize("path", ["missing", "missing.tar.gz"])

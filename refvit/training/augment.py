@@ -62,11 +62,6 @@ class Augment:
             _check_number(field, getattr(self, field), high)
 
 
-def train_picture(picture, size, cfg, rng):
-    """One picture of ``train_pictures``.  uint8 [H, W, 3] -> uint8 [S, S, 3]"""
-    return train_pictures([picture], size, cfg, rng)[0]
-
-
 def train_pictures(pictures, size, cfg, rng):
     """Crop, flip and colour jitter.  sequence of uint8 [H, W, 3], or uint8 [B, H, W, 3] -> uint8 [B, S, S, 3]"""
     crops = [_crop(picture, size, cfg, rng) for picture in pictures]

@@ -15,7 +15,7 @@ import numpy as np
 from ..archive import read_tar
 from ..errors import BadInputError, UsageError
 from ..files import read_bytes
-from ..imagefolder import EXTENSIONS, ImageFolder
+from ..imagefolder import EXTENSIONS, ImageFolder, listing
 from ..labels import imagenet_wnids
 from ..pictures import load_rgb
 from . import cifar
@@ -104,13 +104,6 @@ def open_dataset(path, split=None, num_classes=None, class_names=None):
     return _open_tar(path, split, num_classes, class_names)
 
 
-def in_memory(ds):
-    """A dataset with every picture decoded once. Raises BadInputError unless all have one size."""
-    if isinstance(ds, ArrayDataset):
-        return ds
-    return _decode(ds.name, ds.paths, ds.labels, ds.num_classes, ds.class_names)
-
-
 def subset(ds, count, seed):
     """``count`` pictures, in the dataset's order, as many of each class as possible, drawn by ``seed``."""
     return ds.take(_balanced(ds, count, seed)[0])
@@ -139,14 +132,14 @@ def _balanced(ds, count, seed):
 def _open_folder(path, split, num_classes, class_names):
     for below in SUBFOLDERS:
         folder = os.path.join(path, below) if below else path
-        names = _listing(folder) if os.path.isdir(folder) else []
+        names = listing(folder) if os.path.isdir(folder) else []
         read = {name: lambda name=name: read_bytes(os.path.join(folder, name), cifar.SIZE_MAX) for name in names}
         ds = _open_cifar(folder, read, split) or _open_idx(folder, names, split, num_classes, class_names)
         if ds is not None:
             return ds
-    folders = [name for name in _listing(path) if os.path.isdir(os.path.join(path, name))]
+    folders = [name for name in listing(path) if os.path.isdir(os.path.join(path, name))]
     root = os.path.join(path, _split_folder(path, folders, split))
-    inside = [name for name in _listing(root) if os.path.isdir(os.path.join(root, name)) and not name.startswith(".")]
+    inside = [name for name in listing(root) if os.path.isdir(os.path.join(root, name))]
     folder = ImageFolder(root, class_names, num_classes or len(inside))
     paths = [folder.path(name) for name, _ in folder.samples]
     return FolderDataset(root, paths, *_classes(folder, class_names))
@@ -284,10 +277,3 @@ def _named(name, data):
     file = io.BytesIO(data)
     file.name = name
     return file
-
-
-def _listing(folder):
-    try:
-        return sorted(os.listdir(folder))
-    except OSError as error:
-        raise BadInputError(folder, f"cannot be listed: {error.strerror}") from None
