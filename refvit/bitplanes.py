@@ -18,6 +18,11 @@ def words_of(k):
     return -(-k // WORD_BITS)
 
 
+def base3_bytes(count):
+    """Bytes of a base-3 stream of ``count`` codes."""
+    return -(-count // BASE3_DIGITS)
+
+
 def pack_planes(codes):
     """int8 [N, K] in {-1, 0, 1} -> uint64 [2, N, ceil(K / 64)]. Raises BadInputError for other values."""
     check_codes(codes)
@@ -63,10 +68,10 @@ def check_codes(codes):
 def encode_base3(codes):
     """int8 [N, K] -> uint8 [ceil(N K / 5)]: byte = sum of (c_i + 1) 3^i over five codes, row-major.
 
-    Rows are not padded; the last byte is filled up with digits 1 (code 0). Raises BadInputError for values other than -1, 0, 1.
+    Rows are not padded; the last byte is filled up with digits 1 (code 0). Raises BadInputError for other values.
     """
     check_codes(codes)
-    digits = np.ones((-(-codes.size // BASE3_DIGITS), BASE3_DIGITS), np.uint8)
+    digits = np.ones((base3_bytes(codes.size), BASE3_DIGITS), np.uint8)
     digits.reshape(-1)[: codes.size] = codes.reshape(-1) + 1
     return (digits @ _POWERS.astype(np.uint8)).astype(np.uint8)
 
@@ -74,7 +79,7 @@ def encode_base3(codes):
 def decode_base3(stream, shape):
     """uint8 [ceil(N K / 5)], (N, K) -> int8 [N, K]. Raises BadInputError for a wrong length, byte or tail digit."""
     n, k = shape
-    length = -(-n * k // BASE3_DIGITS)
+    length = base3_bytes(n * k)
     ok = isinstance(stream, np.ndarray) and stream.dtype == np.uint8 and stream.ndim == 1
     if not ok or len(stream) != length:
         raise BadInputError("base-3 stream", "array", f"uint8 ({length},) for {n} x {k} codes", _kind(stream))

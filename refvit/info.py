@@ -9,6 +9,7 @@ import os
 
 import numpy as np
 
+from .bitplanes import base3_bytes
 from .config import linear_roles, param_count
 from .files import open_input
 
@@ -92,7 +93,7 @@ def byte_groups(engine):
     linears = engine.linears.values()
     return {
         "ternary_planes": sum(linear.weight.nbytes for linear in ternary),
-        "base3_codes": sum(-(-len(linear.alpha) * linear.k // 5) for linear in ternary),
+        "base3_codes": sum(base3_bytes(len(linear.alpha) * linear.k) for linear in ternary),
         "int8_codes": sum(linear.weight.nbytes for linear in linears if linear.bits == 8),
         "scales": sum(linear.alpha.nbytes for linear in linears),
         "biases": sum(linear.bias.nbytes for linear in linears if linear.bias is not None),
@@ -116,5 +117,5 @@ def accountings(config):
     return {
         "float32": 4 * param_count(config),
         "paper": -(-sum(block) // 4) + rest,
-        "complete": sum(-(-n // 5) for n in block) + edge + 4 * (rest - edge + scales),
+        "complete": sum(map(base3_bytes, block)) + edge + 4 * (rest - edge + scales),
     }

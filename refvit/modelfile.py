@@ -151,10 +151,10 @@ def take_weight(tensors, name, bits, n, k):
             raise BadInputError(name, "8-bit codes", "-127 to 127 (N1)", -128)
         return codes
     if f"{name}.base3" in tensors:
-        stream = take(tensors, f"{name}.base3", np.uint8, (-(-n * k // 5),))
+        stream = take(tensors, f"{name}.base3", np.uint8, (bitplanes.base3_bytes(n * k),))
         with located(name):
             return kernels.decode_base3(stream, (n, k))
-    planes = take(tensors, f"{name}.planes", np.uint64, (2, n, -(-k // 64)))
+    planes = take(tensors, f"{name}.planes", np.uint64, (2, n, bitplanes.words_of(k)))
     with located(name):
         bitplanes.check_planes(planes, k)
     return planes

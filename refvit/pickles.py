@@ -31,7 +31,12 @@ def load(where, data, names, persistent):
     """
     if len(data) > SIZE_MAX:
         raise BadInputError(where, "pickle too large", f"at most {SIZE_MAX} bytes", len(data))
-    machine = _Machine(where, names, persistent)
+    return run(Machine(where, names, persistent), data)
+
+
+def run(machine, data):
+    """The value that a Machine makes of a pickle's bytes. Raises BadInputError as ``load``."""
+    where = machine.where
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes in names, which pickletools decodes
@@ -47,7 +52,7 @@ def load(where, data, names, persistent):
         raise BadInputError(where, f"malformed pickle: {type(error).__name__}: {error!s:.200}") from None
 
 
-class _Machine:
+class Machine:
     """The stack, the stacks below each mark, and the memo. One method an opcode."""
 
     def __init__(self, where, names, persistent):
@@ -100,10 +105,10 @@ class _Machine:
         self.stack.append(tuple(self.take(count)))
 
     def append(self, values):
-        self._top(list).extend(values)
+        self.top(list).extend(values)
 
     def set_items(self, values):
-        target = self._top(dict)
+        target = self.top(dict)
         if len(values) % 2:
             raise ValueError("a key without a value")
         for key, value in zip(values[::2], values[1::2]):
@@ -138,13 +143,14 @@ class _Machine:
     def build(self, _):
         """The attributes of an object (of an OrderedDict: torch's ``_metadata``) are dropped."""
         self.take(1)
-        self._top((dict, Inert))
+        self.top((dict, Inert))
 
     def refer(self, _):
         (reference,) = self.take(1)
         self.stack.append(self.persistent(reference))
 
-    def _top(self, kind):
+    def top(self, kind):
+        """The last value, which must be of a kind."""
         if not isinstance(self.stack[-1], kind):
             raise TypeError(f"a {type(self.stack[-1]).__name__} is not a container")
         return self.stack[-1]
@@ -165,13 +171,13 @@ _PUSH_CONSTANT = {
 _OPERATIONS = {
     "PROTO": lambda machine, version: None,
     "FRAME": lambda machine, length: None,
-    "MARK": _Machine.mark,
-    "BINPUT": _Machine.memoize,
-    "LONG_BINPUT": _Machine.memoize,
-    "MEMOIZE": _Machine.memoize,
-    "BINGET": _Machine.recall,
-    "LONG_BINGET": _Machine.recall,
-    "TUPLE": _Machine.make_tuple,
+    "MARK": Machine.mark,
+    "BINPUT": Machine.memoize,
+    "LONG_BINPUT": Machine.memoize,
+    "MEMOIZE": Machine.memoize,
+    "BINGET": Machine.recall,
+    "LONG_BINGET": Machine.recall,
+    "TUPLE": Machine.make_tuple,
     "TUPLE1": lambda machine, _: machine.make_short_tuple(1),
     "TUPLE2": lambda machine, _: machine.make_short_tuple(2),
     "TUPLE3": lambda machine, _: machine.make_short_tuple(3),
@@ -179,10 +185,10 @@ _OPERATIONS = {
     "APPENDS": lambda machine, _: machine.append(machine.take_to_mark()),
     "SETITEM": lambda machine, _: machine.set_items(machine.take(2)),
     "SETITEMS": lambda machine, _: machine.set_items(machine.take_to_mark()),
-    "GLOBAL": _Machine.find,
-    "STACK_GLOBAL": _Machine.find_on_stack,
-    "REDUCE": _Machine.call,
-    "NEWOBJ": _Machine.call,
-    "BUILD": _Machine.build,
-    "BINPERSID": _Machine.refer,
+    "GLOBAL": Machine.find,
+    "STACK_GLOBAL": Machine.find_on_stack,
+    "REDUCE": Machine.call,
+    "NEWOBJ": Machine.call,
+    "BUILD": Machine.build,
+    "BINPERSID": Machine.refer,
 }

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..bitplanes import base3_bytes
 from ..config import linear_roles
 from ..quant import unclipped
 from ..ternary import relative_error
@@ -74,7 +75,7 @@ def byte_rows(engine):
     elements = [len(linear.alpha) * linear.k for linear in engine.linears.values()]
     ternary = [linear.bits == 2 for linear in engine.linears.values()]
     stored = [linear.weight.nbytes for linear in engine.linears.values()]
-    base3 = [-(-n // 5) if t else n for n, t in zip(elements, ternary)]
+    base3 = [base3_bytes(n) if t else n for n, t in zip(elements, ternary)]
     forms = {"float32": [4 * n for n in elements], "8-bit weights": elements}
     if any(ternary):
         forms |= {"ternary, planes": stored, "ternary, base 3": base3}

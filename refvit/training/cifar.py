@@ -5,9 +5,6 @@ the allow-list reader of pickles.py and never executed.
 Shapes: N pictures.
 """
 
-import io
-import pickletools
-
 import numpy as np
 
 from .. import pickles
@@ -31,7 +28,9 @@ def read_binary(where, data):
 
 def read_python(where, data):
     """A pickled dict with "data", uint8 [N, 3072], and "labels" -> as ``read_binary``. Raises BadInputError."""
-    value = _unpickle(where, data)
+    if len(data) > SIZE_MAX:
+        raise BadInputError(where, "CIFAR-10 file too large", f"at most {SIZE_MAX} bytes", len(data))
+    value = pickles.run(_Machine(where, NAMES, None), data)
     pixels, labels = (value.get(key) if isinstance(value, dict) else None for key in ("data", "labels"))
     if not isinstance(pixels, _Array) or not isinstance(labels, list):
         raise BadInputError(where, "content of a CIFAR-10 pickle", 'a dict with arrays "data" and "labels"', "others")
@@ -78,7 +77,7 @@ NAMES = {
 }
 
 
-class _Machine(pickles._Machine):
+class _Machine(pickles.Machine):
     """Besides what torch writes: byte strings, kept as latin-1 text, and the state of arrays."""
 
     def execute(self, name, argument):
@@ -86,24 +85,7 @@ class _Machine(pickles._Machine):
             self.stack.append(argument if isinstance(argument, str) else argument.decode("latin-1"))
         elif name == "BUILD":
             (state,) = self.take(1)
-            if isinstance(self._top(pickles.Inert), _Array):
+            if isinstance(self.top(pickles.Inert), _Array):
                 self.stack[-1].state = state
         else:
             super().execute(name, argument)
-
-
-def _unpickle(where, data):
-    if len(data) > SIZE_MAX:
-        raise BadInputError(where, "CIFAR-10 file too large", f"at most {SIZE_MAX} bytes", len(data))
-    machine = _Machine(where, NAMES, None)
-    try:
-        for step, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(data))):
-            if opcode.name == "STOP":
-                return machine.result()
-            if step >= pickles.STEPS_MAX:
-                raise BadInputError(where, "pickle too long", f"at most {pickles.STEPS_MAX} opcodes", "more")
-            machine.execute(opcode.name, argument)
-    except BadInputError:
-        raise
-    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:
-        raise BadInputError(where, f"malformed pickle: {type(error).__name__}: {error!s:.200}") from None
