@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from .config import MODELS, SwinConfig, ViTConfig, model_config
-from .errors import BadInputError, UsageError
+from .errors import BadInputError, blamed
 from .names import nearest
 
 STAGES_MAX = 16  # each halves the map
@@ -46,7 +46,8 @@ def recognise(where, shapes, hints=Hints()):
         config = _unnamed(where, family, fields, hints)
     changes = {"norm_eps": hints.norm_eps, "img_size": hints.img_size if family == "swin" else None}
     changes = {field: value for field, value in changes.items() if value is not None}
-    return _built(where, dataclasses.replace, config, num_classes=fields["num_classes"], **changes)
+    with blamed(where):
+        return dataclasses.replace(config, num_classes=fields["num_classes"], **changes)
 
 
 def _family(where, shapes):
@@ -133,7 +134,8 @@ def _unnamed(where, family, fields, hints):
     if family == "vit":
         fields = {**fields, "num_heads": heads or _usual_heads(where, fields["embed_dim"])}
     kind, start = (ViTConfig, {}) if family == "vit" else (SwinConfig, {"img_size": hints.img_size or 224})
-    config = _built(where, kind, name=family, **{**start, **fields})
+    with blamed(where):
+        config = kind(name=family, **{**start, **fields})
     return dataclasses.replace(config, name=_descriptive_name(config))
 
 
@@ -194,11 +196,3 @@ def _is_square(n):
 
 def _tuple(value):
     return value if isinstance(value, tuple) else (value,)
-
-
-def _built(where, make, *args, **fields):
-    """A configuration; what it refuses, the file is to blame for."""
-    try:
-        return make(*args, **fields)
-    except UsageError as error:
-        raise BadInputError(where, str(error)) from None

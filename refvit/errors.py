@@ -52,3 +52,12 @@ def located(name):
         yield
     except BadInputError as error:
         raise BadInputError(name, str(error)) from None
+
+
+@contextmanager
+def blamed(where):
+    """The same, and a value that a UsageError inside refuses came out of the file ``where``: that is to blame."""
+    try:
+        yield
+    except (BadInputError, UsageError) as error:
+        raise BadInputError(where, str(error)) from None

@@ -39,7 +39,8 @@ def decode_base3(stream, shape, backend=None):
     Raises BadInputError as ``bitplanes.decode_base3``.
     """
     n, k = shape
-    stream_ok = isinstance(stream, np.ndarray) and stream.dtype == np.uint8 and stream.shape == (bitplanes.base3_bytes(n * k),)
+    length = bitplanes.base3_bytes(n * k)
+    stream_ok = isinstance(stream, np.ndarray) and stream.dtype == np.uint8 and stream.shape == (length,)
     if level_of(backend) != NUMPY and stream_ok:
         planes = np.empty((2, n, bitplanes.words_of(k)), np.uint64)
         stream_bytes = ffi.from_buffer("uint8_t[]", gate.contiguous(stream))

@@ -23,7 +23,7 @@ from . import bitplanes, kernels, safetensors
 from .config import QuantConfig, config_from_dict, config_to_dict, dataclass_from_dict, linear_roles
 from .engine import Engine
 from .errors import BadInputError, RefvitError, UnsupportedError, UsageError, located
-from .labels import imagenet_names
+from .labels import check_labels, stored_labels
 from .packed import PackedLinear, check_attention, check_linear, packed_bits
 from .preprocess import PreprocessConfig
 from .quant import code_range
@@ -82,7 +82,7 @@ def metadata(engine):
         "config": config_to_dict(engine.config),
         "quant": dataclasses.asdict(engine.quant),
         "preprocess": engine.preprocess.to_dict(),
-        "labels": "imagenet1k" if engine.labels == imagenet_names() else engine.labels,
+        "labels": stored_labels(engine.labels),
     }
     return {"format": FORMAT, **{k: json.dumps(v, sort_keys=True) for k, v in entries.items()}}
 
@@ -187,18 +187,3 @@ def parse(meta, key):
     if key not in meta:
         raise BadInputError("metadata", "entry", key, "none")
     return safetensors.parse_json(f"metadata {key!r}", meta[key].encode())
-
-
-def check_labels(labels, num_classes):
-    """A list of class names, the name of a known set, or None."""
-    if labels == "imagenet1k":
-        labels = imagenet_names()
-    if labels is None or (isinstance(labels, list) and all(is_text(n) for n in labels)):
-        if labels is None or len(labels) == num_classes:
-            return labels
-    raise BadInputError("metadata", "labels", f"{num_classes} names, a known set or null", f"{str(labels)[:40]!r}")
-
-
-def is_text(value):
-    """Whether it is a string of Unicode characters; JSON's escapes can spell half of a surrogate pair."""
-    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .errors import BadInputError, UsageError
+from .errors import BadInputError, UsageError, blamed
 from .pictures import MAX_PIXELS, load_rgb, picture_name
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -63,10 +63,8 @@ class PreprocessConfig:
         if not isinstance(values, dict) or set(values) != set(fields):
             got = list(values) if isinstance(values, dict) else repr(values)
             raise BadInputError(where, "preprocessing", f"an object with the keys {fields}", got)
-        try:
+        with blamed(f"{where}: preprocessing"):
             return cls(**values)
-        except UsageError as error:
-            raise BadInputError(where, f"preprocessing: {error}") from None
 
 
 def make_preprocess(mode, img_size, crop_pct=None, mean=IMAGENET_MEAN, std=IMAGENET_STD):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from .architecture import Hints
 from .bitnet import LINEAR_CLASSES
 from .config import MODELS
-from .errors import BadInputError, UnsupportedError, UsageError
+from .errors import BadInputError, UnsupportedError, blamed
 from .files import read_bytes
 from .preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, PreprocessConfig, make_preprocess
 from .safetensors import parse_json
@@ -120,7 +120,8 @@ def _hugging_face_preprocess(processor):
     mean, std = (0.0,) * 3, (1.0,) * 3
     if processor.get("do_normalize", bool, True):
         mean, std = processor.get("image_mean", list, HALF), processor.get("image_std", list, HALF)
-    return _built(processor, PreprocessConfig, mode, img_size, resize, mean, std)
+    with blamed(processor.path):
+        return PreprocessConfig(mode, img_size, resize, mean, std)
 
 
 def _timm(config):
@@ -134,7 +135,8 @@ def _timm(config):
         img_size = _Json(config.path, {"input_size": size[-2:]}).edge("input_size", None)
         mode = "squash" if cfg.get("crop_mode", str) == "squash" else "timm"
         mean, std = cfg.get("mean", list, IMAGENET_MEAN), cfg.get("std", list, IMAGENET_STD)
-        preprocess = _built(cfg, make_preprocess, mode, img_size, cfg.get("crop_pct", float, 0.9), mean, std)
+        with blamed(cfg.path):
+            preprocess = make_preprocess(mode, img_size, cfg.get("crop_pct", float, 0.9), mean, std)
     return Sidecar(
         path=config.path,
         hints=Hints(name=name if name in MODELS else None, img_size=img_size),
@@ -180,11 +182,3 @@ def _read_json(path):
     if not isinstance(values, dict):
         raise BadInputError(path, "content", "a JSON object", type(values).__name__)
     return _Json(path, values)
-
-
-def _built(config, make, *values):
-    """A preprocessing configuration; what it refuses, the file is to blame for."""
-    try:
-        return make(*values)
-    except UsageError as error:
-        raise BadInputError(config.path, str(error)) from None

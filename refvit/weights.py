@@ -11,12 +11,12 @@ from . import bitnet, safetensors, torchfile
 from .architecture import recognise
 from .box import resolve
 from .config import config_from_dict, config_to_dict, model_config
-from .errors import BadInputError, UsageError
+from .errors import BadInputError, UsageError, blamed
 from .files import open_input
 from .interpolate import resample_pos_embed, resample_square
-from .labels import imagenet_names
+from .labels import check_labels, imagenet_names, stored_labels
 from .model import Model
-from .modelfile import FORMAT, check_labels, load_packed
+from .modelfile import FORMAT, load_packed
 from .names import nearest, to_timm
 from .preprocess import PreprocessConfig, default_preprocess
 from .sidecar import NORM_EPS, Sidecar, read_sidecar
@@ -72,8 +72,11 @@ def save_model(model, path, force=False):
 
     Raises UsageError where ``path`` exists and ``force`` is not given, BadInputError where it cannot be written.
     """
-    labels = "imagenet1k" if model.labels == imagenet_names() else model.labels
-    saved = {"config": config_to_dict(model.config), "preprocess": model.preprocess.to_dict(), "labels": labels}
+    saved = {
+        "config": config_to_dict(model.config),
+        "preprocess": model.preprocess.to_dict(),
+        "labels": stored_labels(model.labels),
+    }
     metadata = {"format": "pt", KEY: json.dumps(saved, sort_keys=True)}  # "pt": what other readers ask for
     safetensors.write(path, model.params, metadata, force)
 
@@ -111,12 +114,10 @@ def _saved(path, text):
     saved = safetensors.parse_json(f"{path}: metadata", text.encode())
     if not isinstance(saved, dict) or set(saved) != {"config", "preprocess", "labels"}:
         raise BadInputError(path, f"metadata {KEY!r}", "config, preprocess and labels", f"{saved!r:.80}")
-    try:
+    with blamed(path):
         config = config_from_dict(saved["config"])
         labels = check_labels(saved["labels"], config.num_classes)
-        preprocess = PreprocessConfig.from_dict(saved["preprocess"], "preprocess")
-    except (BadInputError, UsageError) as error:
-        raise BadInputError(path, str(error)) from None
+        preprocess = PreprocessConfig.from_dict(saved["preprocess"])
     return Sidecar(path=path, config=config, labels=labels, preprocess=preprocess)
 
 

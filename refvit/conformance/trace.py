@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import safetensors
 from ..config import QuantConfig, config_to_dict, dataclass_from_dict
-from ..errors import BadInputError, UsageError
+from ..errors import BadInputError, UsageError, blamed
 from ..modelfile import engine_sha256
 from ..preprocess import normalise
 from ..rules import SPEC_VERSION
@@ -119,10 +119,8 @@ def read_trace(path):
     about = {key: safetensors.parse_json(f"{path}: {key}", meta[key].encode()) for key in keys}
     if about["spec_version"] != SPEC_VERSION:
         raise BadInputError(path, "spec_version", SPEC_VERSION, about["spec_version"])
-    try:
+    with blamed(path):
         dataclass_from_dict(QuantConfig, about["quant"])
-    except UsageError as error:
-        raise BadInputError(path, str(error)) from None
     check_order(path, about, tensors)
     for name, value in tensors.items():
         if value.dtype.name not in DTYPES or (value.dtype.kind == "f" and np.isnan(value).any()):

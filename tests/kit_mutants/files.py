@@ -67,9 +67,9 @@ CONTENT = [
            "load"),
     Mutant("modelfile:take_linear", 'take(tensors, f"{name}.weight.alpha", np.float32, (n,))',
            'np.abs(take(tensors, f"{name}.weight.alpha", np.float32, (n,)))', "load"),
-    Mutant("modelfile:check_labels", "len(labels) == num_classes", "True", "load"),
-    Mutant("modelfile:check_labels", "all(is_text(n) for n in labels)", "True", "load"),
-    Mutant("modelfile:check_labels", 'labels == "imagenet1k"', "isinstance(labels, str)", "load"),
+    Mutant("labels:check_labels", "len(labels) == num_classes", "True", "load"),
+    Mutant("labels:check_labels", "all(_is_text(n) for n in labels)", "True", "load"),
+    Mutant("labels:check_labels", "stored == IMAGENET", "isinstance(stored, str)", "load"),
 ]  # fmt: skip
 
 CONFIGURATION = [
