@@ -116,11 +116,15 @@ def heat_map(title, grid, reach, low, high):
 
 
 def heat(t):
-    """Colour of t in [0, 1]."""
-    t = float(np.clip(t, 0.0, 1.0)) * (len(HEAT) - 1)
-    i = min(int(t), len(HEAT) - 2)
-    a, b = (np.array([int(HEAT[k][c : c + 2], 16) for c in (0, 2, 4)]) for k in (i, i + 1))
-    return "#" + "".join(f"{round(v):02x}" for v in a + (b - a) * (t - i))
+    """Colour of t in [0, 1], as text."""
+    return "#" + "".join(f"{round(v):02x}" for v in heat_rgb(t))
+
+
+def heat_rgb(t):
+    """Red, green and blue, 0 to 255, of values in [0, 1].  float [...] -> float [..., 3]"""
+    points = np.array([[int(colour[i : i + 2], 16) for i in (0, 2, 4)] for colour in HEAT])
+    places = np.linspace(0, 1, len(points))
+    return np.stack([np.interp(t, places, channel) for channel in points.T], axis=-1)
 
 
 def bars(title, rows, unit):

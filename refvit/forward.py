@@ -17,8 +17,6 @@ from .preprocess import pixel_values
 from .threads import threads
 from .window import bias_forward, shift_mask, to_windows
 
-WORK_ALIGN = 64  # bytes; DOT_ALIGN of dot.h
-
 _pools = {}  # number of threads -> Pool
 
 
@@ -175,9 +173,9 @@ class Pool:
 
     def work_space(self, size):
         """``size`` bytes, aligned, of no particular content."""
-        if len(self.memory) < size + WORK_ALIGN:
-            self.memory = np.empty(size + WORK_ALIGN, np.uint8)
-        start = -self.memory.ctypes.data % WORK_ALIGN
+        if len(self.memory) < size + lib.REFVIT_ALIGN:
+            self.memory = np.empty(size + lib.REFVIT_ALIGN, np.uint8)
+        start = -self.memory.ctypes.data % lib.REFVIT_ALIGN
         return self.memory[start : start + size]
 
 

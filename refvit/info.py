@@ -29,12 +29,11 @@ MEANINGS = {  # of what is counted, a phrase each
 def model_info(model, path=None):
     """A JSON-ready description of a Model or an Engine: config, per-layer rows, totals by group."""
     packed = hasattr(model, "linears")
-    rows = [packed_row(linear) for linear in model.linears.values()] if packed else float_rows(model)
     info = {
         "model": model.config.name,
         "kind": "packed" if packed else "float32",
         "parameters": param_count(model.config),
-        "layers": rows,
+        "layers": layer_rows(model),
         "accountings": accountings(model.config),
     }
     if packed:
@@ -54,37 +53,25 @@ def file_sha256(path):
     return digest.hexdigest()
 
 
-def packed_row(linear):
-    """One packed layer: shape, weight and activation bits, bytes of its codes, share of zeros, hash of its codes."""
-    codes = linear.codes()
+def layer_rows(model):
+    """Of each linear layer: shape, bits of weights and activations, bytes, share of zeros, hash of its codes or floats."""
+    if hasattr(model, "linears"):
+        linears = model.linears.values()
+        return [layer_row(n.name, n.codes(), (n.bits, n.act_bits), n.weight.nbytes) for n in linears]
+    weights = {name: model.params[f"{name}.weight"] for name in linear_roles(model.config)}
+    return [layer_row(name, np.asarray(w, "<f4"), (32, 32), w.nbytes) for name, w in weights.items()]
+
+
+def layer_row(name, values, bits, nbytes):
     return {
-        "name": linear.name,
-        "shape": list(codes.shape),
-        "weight_bits": linear.bits,
-        "act_bits": linear.act_bits,
-        "bytes": int(linear.weight.nbytes),
-        "sparsity": float((codes == 0).mean()) if codes.size else 0.0,
-        "sha256": hashlib.sha256(np.ascontiguousarray(codes).tobytes()).hexdigest(),
+        "name": name,
+        "shape": list(values.shape),
+        "weight_bits": bits[0],
+        "act_bits": bits[1],
+        "bytes": int(nbytes),
+        "sparsity": float((values == 0).mean()) if values.size else 0.0,
+        "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
     }
-
-
-def float_rows(model):
-    """One row for each linear layer of a float model."""
-    rows = []
-    for name in linear_roles(model.config):
-        w = np.ascontiguousarray(model.params[f"{name}.weight"], "<f4")
-        rows.append(
-            {
-                "name": name,
-                "shape": list(w.shape),
-                "weight_bits": 32,
-                "act_bits": 32,
-                "bytes": int(w.nbytes),
-                "sparsity": float((w == 0).mean()) if w.size else 0.0,
-                "sha256": hashlib.sha256(w.tobytes()).hexdigest(),
-            }
-        )
-    return rows
 
 
 def byte_groups(engine):

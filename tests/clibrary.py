@@ -3,7 +3,6 @@
 import numpy as np
 
 from refvit.backend import ffi, lib
-from refvit.forward import WORK_ALIGN
 
 
 class CModel:
@@ -34,8 +33,8 @@ class CModel:
             assert lib.refvit_use_backend(self.handle, backend) == lib.REFVIT_OK
         pool = ffi.gc(lib.refvit_pool_new(threads), lib.refvit_pool_free)
         size = lib.refvit_run_size(self.handle, threads)
-        room = np.empty(size + WORK_ALIGN, np.uint8)
-        start = -room.ctypes.data % WORK_ALIGN
+        room = np.empty(size + lib.REFVIT_ALIGN, np.uint8)
+        start = -room.ctypes.data % lib.REFVIT_ALIGN
         logits = np.empty((len(pictures), self.info.classes), np.float32)
         run, kind = (lib.refvit_run_pixels, "uint8_t[]") if pictures.dtype == np.uint8 else (lib.refvit_run, "float[]")
         status = run(self.handle, pool, len(pictures), ffi.from_buffer(kind, pictures), ffi.from_buffer("float[]", logits),

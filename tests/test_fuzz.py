@@ -11,7 +11,7 @@ import pytest
 
 from refvit.backend import lib
 from refvit.config import WINDOW_TABLES_MAX, SwinConfig
-from refvit.conformance.npy import Archive
+from refvit.npy import Archive
 from refvit.errors import BadInputError, RefvitError, UsageError
 from refvit.model import create_model
 from refvit.weights import load_model

@@ -28,7 +28,7 @@ from refvit import safetensors, torchfile
 from refvit.backend import lib
 from refvit.conformance.foreign import read_foreign
 from refvit.conformance.kitfile import read_kit
-from refvit.conformance.npy import read_npy
+from refvit.npy import read_npy
 from refvit.conformance.trace import read_trace, trace, write_trace
 from refvit.engine import Engine
 from refvit.errors import RefvitError

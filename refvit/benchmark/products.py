@@ -76,13 +76,18 @@ def product(row, x, weight):
 
 
 def turn(row):
-    """A run to be warm, then the median of some.  -> seconds"""
+    """-> seconds"""
     x, weight = operands(row)
-    product(row, x, weight)
+    return seconds(lambda: product(row, x, weight))
+
+
+def seconds(call):
+    """A run to be warm, then the median of some."""
+    call()
     times = []
     while len(times) < FEW or (sum(times) < TURN and len(times) < RUNS):
         start = time.perf_counter()
-        product(row, x, weight)
+        call()
         times.append(time.perf_counter() - start)
     return median(times)
 

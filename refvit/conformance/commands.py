@@ -13,6 +13,7 @@ from ..engine import Engine
 from ..errors import BadInputError, UsageError
 from ..files import atomic_write, check_writable, open_input
 from ..modelfile import engine_sha256
+from ..npy import Header, read_npy
 from ..preprocess import crop
 from ..progress import Progress
 from ..safetensors import read
@@ -24,7 +25,6 @@ from .compare import compare as compare_tensors
 from .foreign import read_foreign
 from .kit import check_target
 from .kitfile import read_kit
-from .npy import Header, read_npy
 from .page import compare_page
 from .run import chosen, run
 from .trace import check_pixels, read_trace, write_trace

@@ -12,7 +12,7 @@ import numpy as np
 from .. import safetensors
 from ..errors import BadInputError
 from ..files import open_input, read_bytes
-from .npy import KINDS, Archive, Header, read_npy
+from ..npy import KINDS, Archive, Header, read_npy
 
 ZIP_MAGIC, NPY_MAGIC = b"PK", b"\x93NUMPY"
 

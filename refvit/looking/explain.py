@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import QuantConfig, linear_roles, middle_layer
-from ..conformance.npy import read_npy
 from ..engine import Engine, pack
 from ..errors import BadInputError, UsageError
+from ..npy import read_npy
 from ..rules import f32
 from .watch import pixels_of, watch
 from .worked import EXAMPLE_BIAS, EXAMPLE_W, EXAMPLE_X, WeightRow, quantized_input, quantized_row, work

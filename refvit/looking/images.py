@@ -7,7 +7,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from ..charts import HEAT
+from ..charts import heat_rgb
 
 PLUS, ZERO, MINUS = (47, 120, 196), (226, 232, 240), (200, 89, 26)  # colours of the codes +1, 0, -1
 TINT = 0.55  # share of the map's colour in an overlay
@@ -31,15 +31,8 @@ def overlay(pixels, values):
     low, span = values.min(), np.ptp(values) or 1.0
     grey = Image.fromarray(np.rint(255 * (values - low) / span).astype(np.uint8))
     height, width, _ = pixels.shape
-    heat = heat_colours()[np.array(grey.resize((width, height), Image.Resampling.BICUBIC))]
+    heat = heat_rgb(np.array(grey.resize((width, height), Image.Resampling.BICUBIC)) / 255)
     return np.rint((1 - TINT) * pixels + TINT * heat).astype(np.uint8)
-
-
-def heat_colours():
-    """The colours of charts.heat for 0 to 255.  -> float [256, 3]"""
-    points = np.array([[int(colour[i : i + 2], 16) for i in (0, 2, 4)] for colour in HEAT])
-    places = np.linspace(0, len(points) - 1, 256)
-    return np.stack([np.interp(places, range(len(points)), channel) for channel in points.T], axis=-1)
 
 
 def code_picture(codes):

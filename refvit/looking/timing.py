@@ -1,16 +1,12 @@
 """Time of each linear layer's product on one core, beside the least that the instructions allow (csrc/products/limit.c)."""
 
 import contextlib
-import time
-from statistics import median
 
 import numpy as np
 
 from .. import backend, kernels
-from ..benchmark.products import limits
+from ..benchmark.products import limits, seconds
 from ..threads import set_threads, threads
-
-TURN, FEW = 0.02, 3  # seconds of timed runs for each layer, but at least so many runs
 
 
 @contextlib.contextmanager
@@ -55,17 +51,6 @@ def limit_ms(linear, rows, name, gops):
         return None
     passes = linear.act_bits if family == "popcount" else 1  # the limit of popcounts is that of 1 bit
     return 2.0 * rows * linear.k * len(linear.alpha) * passes / gops[family] / 1e6
-
-
-def seconds(call):
-    """Median of some runs, after one to be warm."""
-    call()
-    times = []
-    while len(times) < FEW or sum(times) < TURN:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return median(times)
 
 
 def picture_ms(engine, pixels):

@@ -7,9 +7,9 @@ import zlib
 
 import numpy as np
 
-from ..errors import BadInputError
-from ..files import file_size, open_input
-from ..safetensors import DIMENSIONS_MAX
+from .errors import BadInputError
+from .files import file_size, open_input
+from .safetensors import DIMENSIONS_MAX
 
 HEADER_MAX = 10_000  # bytes
 SHAPE_MAX = 400  # bytes
