@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import exact
 from ..engine import score_scale
+from ..exact import gelu, layernorm, rescale, softmax
 from ..layers import merge_heads_forward
 from ..quant import code_range, row_amax, row_range, scale_from_amax, scale_from_range
 from ..rules import PROB_SCALE, f32
@@ -93,18 +94,6 @@ def product(q, zp, weight):
     return acc.astype(np.int32)
 
 
-def rescale(acc, s, alpha, bias):
-    return exact.rescale(acc, s, alpha, bias)
-
-
-def layernorm(x, weight, bias, eps):
-    return exact.layernorm(x, weight, bias, eps)
-
-
-def gelu(x):
-    return exact.gelu(x)
-
-
 def spread(s):
     """[B, H] -> [B, 1, H, 1, 1], to multiply scores or mixtures [B, W, H, T, ...]"""
     return s[:, None, :, None, None]
@@ -130,10 +119,6 @@ def matmul16(a, b):
 def float_score(q, k, bias=None, mask=None, multiply=matmul16):
     """The same from float32 q and k."""
     return add_bias(multiply(q, k) * score_scale(q), bias, mask)
-
-
-def softmax(x):
-    return exact.softmax(x)
 
 
 def prob_codes(p):
