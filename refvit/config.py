@@ -263,7 +263,7 @@ def _block_shapes(name, d, hidden):
     }
 
 
-WINDOW_TABLES_MAX = 1 << 25  # our choice: 134 MB; Swin-B at 384 pixels has 10 million, and a small file could ask for 2^60
+WINDOW_TABLES_MAX = 1 << 25  # our choice: 134 MB; Swin-B at 384 pixels has 10 million, a file could ask for 2^60
 _LIMITS = {  # our choice; they keep a hostile file from asking for endless work
     "img_size": 8192,
     "patch_size": 1024,
@@ -299,7 +299,8 @@ def _check_common(config, depths, heads):
     if not 0 < config.norm_eps < 1:
         raise UsageError(config.name, "norm_eps", "between 0 and 1", config.norm_eps)
     if not 1 <= config.embed_dim * config.mlp_ratio <= config.embed_dim * _MLP_RATIO_LIMIT:
-        raise UsageError(config.name, "mlp_ratio", f"a hidden width >= 1, ratio <= {_MLP_RATIO_LIMIT}", config.mlp_ratio)
+        expected = f"a hidden width >= 1, ratio <= {_MLP_RATIO_LIMIT}"
+        raise UsageError(config.name, "mlp_ratio", expected, config.mlp_ratio)
 
 
 _VIT_SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # embed_dim, num_heads
@@ -354,7 +355,7 @@ def dataclass_from_dict(cls, fields):
 
 
 def model_config(name, **overrides):
-    """Configuration of a registered model, fields replaced by keyword. Raises UsageError for an unknown name or field."""
+    """Configuration of a registered model, fields replaced by keyword. Raises UsageError for unknown names and fields."""
     if name not in MODELS:
         near = difflib.get_close_matches(str(name), MODELS, 3, 0)
         raise UsageError("model name", "unknown", "a registered name", repr(name), ", ".join(near))

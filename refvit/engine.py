@@ -121,7 +121,7 @@ class IntegerPass:
         return value
 
     def linear(self, name, x):
-        """Quantize the input (N4), multiply in int32 (N7), correct the zero point (N6), rescale (N8).  [..., K] -> [..., C]"""
+        """Quantize (N4), multiply in int32 (N7), correct the zero point (N6), rescale (N8).  [..., K] -> [..., C]"""
         layer = self.linears[name]
         with located(name):
             q, s, zp = self.quantize_input(layer, x)
@@ -154,7 +154,7 @@ class IntegerPass:
         return self.note(name, y.reshape(x.shape)), None
 
     def attention(self, name, x, heads, bias=None, mask=None):
-        """Multi-head self-attention within windows (N10).  x [B, W, T, C], bias [H, T, T], mask [W, T, T] -> [B, W, T, C]"""
+        """Self-attention within windows (N10).  x [B, W, T, C], bias [H, T, T], mask [W, T, T] -> [B, W, T, C]"""
         qkv, _ = self.linear(f"{name}.qkv", x)
         q, k, v = split_heads_forward(qkv, heads)
         multiply = self.float_attention if self.quant.attention == "float" else self.int8_attention
@@ -189,7 +189,7 @@ class IntegerPass:
         return self.note(f"{name}.prob", p.reshape(scores.shape))
 
     def quantize_heads(self, name, x):
-        """One scale for each image and head, over all windows.  [B, W, H, T, D] -> int8 [B, W, H, T, D], [B, 1, H, 1, 1]"""
+        """A scale for each image and head, over all windows.  [B, W, H, T, D] -> int8 [B, W, H, T, D], [B, 1, H, 1, 1]"""
         b, w, h, t, d = x.shape
         rows = x.swapaxes(1, 2).reshape(b * h, -1)
         q, s, _ = kernels.quantize_rows(rows, 8, "symmetric", backend=self.backend)

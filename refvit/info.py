@@ -54,7 +54,7 @@ def file_sha256(path):
 
 
 def layer_rows(model):
-    """Of each linear layer: shape, bits of weights and activations, bytes, share of zeros, hash of its codes or floats."""
+    """Of each linear layer: shape, bits of weights and activations, bytes, share of zeros, hash of codes or floats."""
     if hasattr(model, "linears"):
         linears = model.linears.values()
         return [layer_row(n.name, n.codes(), (n.bits, n.act_bits), n.weight.nbytes) for n in linears]

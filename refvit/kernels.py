@@ -279,7 +279,7 @@ def gelu_codes(x, bits=8, backend=None):
 
 
 def softmax_codes(x, backend=None):
-    """Codes of the probabilities softmax(x) of each row, with the scale 1 / 127 (N10).  float32 [T, K] -> int8 [T, K]"""
+    """Codes of the probabilities softmax(x) of each row, scale 1 / 127 (N10).  float32 [T, K] -> int8 [T, K]"""
     level, x = level_of(backend), _rows("softmax_codes: x", x)
     if level == NUMPY:
         return np.rint(_twin("softmax_codes", exact.softmax, x) / PROB_SCALE).astype(np.int8)

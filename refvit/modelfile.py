@@ -166,7 +166,8 @@ def take_static(tensors, name, act_bits, quantizer):
     zp = take(tensors, f"{name}.act.zero_point", np.int32, (1,))
     low, high = (0, 0) if quantizer == "symmetric" else code_range(act_bits, quantizer)
     if s[0] < SCALE_MIN or not low <= zp[0] <= high:
-        raise BadInputError(name, "static scale, zero point", f"s > 0, {low} <= zp <= {high}", (float(s[0]), int(zp[0])))
+        got = float(s[0]), int(zp[0])
+        raise BadInputError(name, "static scale, zero point", f"s > 0, {low} <= zp <= {high}", got)
     return s, zp
 
 

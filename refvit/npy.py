@@ -96,7 +96,7 @@ def read_array(where, file, size, elements=None):
 def read_header(where, file):
     """-> dtype, shape, whether the first index runs fastest
 
-    6 bytes magic, 2 of the version, 2 (version 1) or 4 of the length, then the text of a dict. It is matched, not evaluated.
+    6 bytes magic, 2 of the version, 2 (version 1) or 4 of the length, then the text of a dict: matched, not evaluated.
     """
     magic, version = file.read(6), file.read(2)
     length = int.from_bytes(file.read(2 if version == b"\x01\x00" else 4), "little")

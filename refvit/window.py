@@ -52,7 +52,7 @@ def pad_to_multiple(x, m):
 
 
 def shift_mask(s, m, shift):
-    """-100 between tokens of a window that come from different regions of the shifted map (N10).  -> float32 [W, MM, MM]
+    """-100 between tokens of a window from different regions of the shifted map (N10).  -> float32 [W, MM, MM]
 
     The regions along each axis: up to the last window, the part of it that stays, the part that was rolled in.
     None without a shift.

@@ -1,7 +1,9 @@
 """The kit's own checkers and verify agree: on what is right, wrong or missing, and that no damaged kit passes."""
 
 import ast
+import functools
 import json
+import operator
 import os
 import shutil
 import subprocess
@@ -35,6 +37,7 @@ from tests.test_cli import keys_in_readme
 f32 = np.float32
 CROSS = shutil.which("s390x-linux-gnu-gcc"), shutil.which("qemu-s390x")
 BIG_ENDIAN = CROSS if all(CROSS) else None
+PIECES = (b"", b'"', b"[", b"]", b"{", b"}", b"\\", b"9", b",", b"\0", b"\xff", b"-", b"null")  # put into a manifest
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -203,23 +206,24 @@ def edited(kit, change):
 
 
 def at(*keys, value):
-    """Puts a value at a place of the manifest; without a value, takes it out."""
+    """Puts a value at a place of the manifest."""
 
     def change(found):
-        for key in keys[:-1]:
-            found = found[key]
-        found[keys[-1]] = value
+        inside(found, keys[:-1])[keys[-1]] = value
 
     return change
 
 
 def without(*keys):
     def change(found):
-        for key in keys[:-1]:
-            found = found[key]
-        del found[keys[-1]]
+        del inside(found, keys[:-1])[keys[-1]]
 
     return change
+
+
+def inside(found, keys):
+    """What is at a place of the manifest."""
+    return functools.reduce(operator.getitem, keys, found)
 
 
 OUTPUT = ("cases", 2, "outputs", 0)
@@ -345,18 +349,13 @@ def test_a_damaged_tensor_is_refused(kit, outputs, change):
 
 def test_the_kits_own_values_are_right(tmp_path, outputs):
     """NaN, or out of bounds: no port could be right."""
-    for i, value in enumerate(
-        (Tensor("y", np.array([np.nan], f32)), Tensor("y", *(np.array([v], f32) for v in (1, 2, 3))))
-    ):
+    nan, outside = Tensor("y", np.array([np.nan], f32)), Tensor("y", *(np.array([v], f32) for v in (1, 2, 3)))
+    for i, value in enumerate((nan, outside)):
         expectation = "exact" if value.low is None else "bound"
         kit = write_kit(tmp_path / f"kit{i}", [Case("exp/a", "exp", ("N9",), (), "c", expectation, {}, (), (value,))])
         assert agreed(kit, outputs)[0] == 3
-    assert (
-        by_verify(tmp_path / "none", outputs)[0]
-        == by_python(tmp_path / "none", outputs)[0]
-        == by_c(tmp_path / "none", outputs)[0]
-        == 3
-    )
+    for checked in (by_verify, by_python, by_c):
+        assert checked(tmp_path / "none", outputs)[0] == 3
 
 
 @settings(max_examples=60, deadline=None)
@@ -367,9 +366,7 @@ def test_no_manifest_crashes_a_checker(tmp_path_factory, data):
     text = bytearray((kit / "manifest.json").read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(text) - 1))
-        piece = data.draw(
-            st.sampled_from([b"", b'"', b"[", b"]", b"{", b"}", b"\\", b"9", b",", b"\0", b"\xff", b"-", b"null"])
-        )
+        piece = data.draw(st.sampled_from(PIECES))
         text[place : place + data.draw(st.integers(0, 2))] = piece
     (kit / "manifest.json").write_bytes(text)
     codes = by_c(kit, outputs)[0], by_python(kit, outputs)[0], by_verify(kit, outputs)[0]
@@ -381,23 +378,17 @@ def test_the_schema_asks_for_what_the_readers_ask_for(kit, outputs):
     """Every key that the schema requires is missed by verify; a kit has only keys that the schema knows."""
     schema = json.loads((KIT_FILES / "manifest.schema.json").read_text())
     manifest = json.loads((kit / "manifest.json").read_text())
-    parts = {
-        "": manifest,
-        "case": manifest["cases"][2],
-        "tensor": manifest["cases"][2]["outputs"][0],
-        "file": manifest["cases"][2]["outputs"][0]["low"],
-    }
     places = {
         "": (),
         "case": ("cases", 2),
         "tensor": ("cases", 2, "outputs", 0),
         "file": ("cases", 2, "outputs", 0, "low"),
     }
-    for part, value in parts.items():
+    for part, place in places.items():
         rules = schema["$defs"][part] if part else schema
-        assert set(rules["required"]) <= set(value) <= set(rules["properties"])
+        assert set(rules["required"]) <= set(inside(manifest, place)) <= set(rules["properties"])
         for key in rules["required"]:
-            edited(kit, without(*places[part], key))
+            edited(kit, without(*place, key))
             assert by_verify(kit, outputs)[0] == 3, (part, key)
             edited(kit, json.dumps(manifest).encode())
     case, tensor = schema["$defs"]["case"]["properties"], schema["$defs"]["tensor"]["properties"]

@@ -41,15 +41,8 @@ SEVERAL_STEPS = ("linear", "attention", "weight_int8", "norm_codes", "gelu_codes
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("kit") / "kit"
-    build(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def cases(path):
-    return list(read_kit(path))
+def cases(built_kit):
+    return list(read_kit(built_kit))
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +59,20 @@ def contents(path):
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-def test_the_same_bytes_again(path, tmp_path, monkeypatch):
+def test_the_same_bytes_again(built_kit, tmp_path, monkeypatch):
     """Whatever backend is asked for: a kit is made by the NumPy reference."""
     monkeypatch.setenv("REFVIT_BACKEND", backend.backends()[0])
     build(tmp_path / "again")
-    assert contents(tmp_path / "again") == contents(path)
+    assert contents(tmp_path / "again") == contents(built_kit)
 
 
-def test_its_size_and_its_manifest(path, cases):
-    assert sum(len(data) for data in contents(path).values()) <= SIZE_MAX
-    manifest = json.loads((path / "manifest.json").read_text())
+def test_its_size_and_its_manifest(built_kit, cases):
+    assert sum(len(data) for data in contents(built_kit).values()) <= SIZE_MAX
+    manifest = json.loads((built_kit / "manifest.json").read_text())
     assert (manifest["format"], manifest["kit_version"], manifest["level"]) == ("refvit-kit", 1, 1)
     assert manifest["rules"] == RULES and len({case.id for case in cases}) == len(cases)
     named = {name for row in manifest["cases"] for t in row["inputs"] + row["outputs"] for name in files_of(t)}
-    assert {f"tensors/{file.name}" for file in (path / "tensors").iterdir()} == named
+    assert {f"tensors/{file.name}" for file in (built_kit / "tensors").iterdir()} == named
     for case in cases:
         assert re.fullmatch(r"[a-z0-9_]+/[a-z0-9_.-]+", case.id) and case.expectation in EXPECTATIONS
         assert case.comment and set(case.rules) <= set(RULES) and set(case.flags) <= set(manifest["flags"])
@@ -193,11 +186,11 @@ def test_only_a_kit_is_replaced(tmp_path):
     assert (tmp_path / "mine" / "file").read_text() == "mine"
 
 
-def test_the_verb_builds_and_answers(run, path, cases, tmp_path):  # noqa: F811
-    code, out, err = run("vectors", "build", "-o", path, "--json")
+def test_the_verb_builds_and_answers(run, built_kit, cases, tmp_path):  # noqa: F811
+    code, out, err = run("vectors", "build", "-o", built_kit, "--json")
     assert code == 2 and "already exists" in err
     code, out, err = run(
-        "vectors", "run", path, "-o", tmp_path / "o", "--backend", "portable", "--only", "softmax*", "--json"
+        "vectors", "run", built_kit, "-o", tmp_path / "o", "--backend", "portable", "--only", "softmax*", "--json"
     )
     assert code == 0, err
     result = json.loads(out)
@@ -225,8 +218,8 @@ def test_the_verb_builds_and_answers(run, path, cases, tmp_path):  # noqa: F811
         ((), 2, "ACTION"),
     ),
 )
-def test_a_mistake_is_one_line(run, path, tmp_path, arguments, code, word):  # noqa: F811
-    places = {"T": tmp_path, "K": path}
+def test_a_mistake_is_one_line(run, built_kit, tmp_path, arguments, code, word):  # noqa: F811
+    places = {"T": tmp_path, "K": built_kit}
     filled = [str(places[a[0]]) + a[1:] if a[0] in places and a[1:2] in ("", "/") else a for a in arguments]
     got, out, err = run("vectors", *filled)
     assert got == code and out == "" and word in err and len(err.splitlines()) == 1, err

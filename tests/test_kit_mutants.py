@@ -5,7 +5,6 @@ import json
 import pytest
 
 from refvit import exact, rules
-from refvit.conformance.build import build
 from tests.kit_mutants import MUTANTS, __main__, legal
 from tests.kit_mutants.campaign import Loaded, alarms, answers, first_wrong, tried
 from tests.kit_mutants.plant import Mutant, at, planted, replaced
@@ -14,15 +13,8 @@ SAMPLE = MUTANTS[::32]
 
 
 @pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("kit") / "kit"
-    build(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def loaded(path):
-    return Loaded(path)
+def loaded(built_kit):
+    return Loaded(built_kit)
 
 
 @pytest.mark.parametrize("mutant", SAMPLE, ids=lambda mutant: mutant.place)
@@ -31,14 +23,14 @@ def test_a_sample_of_mutants_is_caught_at_its_operation(loaded, mutant):
     assert outcome.caught and outcome.named, outcome
 
 
-def test_legal_variants_raise_no_alarm(path):
-    found = alarms(path)
+def test_legal_variants_raise_no_alarm(built_kit):
+    found = alarms(built_kit)
     assert len(found) >= len(legal.EXACT) + len(legal.BOUNDED) and set(found.values()) == {None}, found
 
 
-def test_variants_within_bounds_have_other_bits(path):
+def test_variants_within_bounds_have_other_bits(built_kit):
     """So that their passing says something."""
-    exactly = Loaded(path, ("exact",))
+    exactly = Loaded(built_kit, ("exact",))
     for place, function in legal.ALL.items():
         with replaced(place, function):
             assert first_wrong(exactly, answers(exactly)) is not None, place

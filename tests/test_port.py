@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from refvit.conformance.build import build
 from refvit.conformance.findings import as_text
 from tests.checkers import COMPILERS, found_in
 
@@ -21,13 +20,6 @@ LEFT_OUT = {  # of training, and those that make, check or unpack files
 pytestmark = pytest.mark.skipif(not COMPILERS, reason="needs gcc or clang")
 
 
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory):
-    path = tmp_path_factory.mktemp("port") / "kit"
-    build(path)
-    return path
-
-
 def judged(kit, folder, *switches, compiler=None):
     """The port, compiled with -D switches, answers the kit -> what verify says of it."""
     command = [compiler or COMPILERS[0], *FLAGS, *switches, "-o", folder / "port", SOURCE, "-lm"]
@@ -37,10 +29,10 @@ def judged(kit, folder, *switches, compiler=None):
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
-def test_every_operation_that_the_port_has_is_right(kit, tmp_path, compiler):
+def test_every_operation_that_the_port_has_is_right(built_kit, tmp_path, compiler):
     if shutil.which(compiler) is None:
         pytest.skip(f"needs {compiler}")
-    result = judged(kit, tmp_path, compiler=compiler)
+    result = judged(built_kit, tmp_path, compiler=compiler)
     assert result["first"] is None and result["extra"] == []
     assert {row["name"] for row in result["operations"] if row["missing"]} == LEFT_OUT
     assert {row["name"] for row in result["operations"] if row["right"]}.isdisjoint(LEFT_OUT)
@@ -53,8 +45,8 @@ def test_every_operation_that_the_port_has_is_right(kit, tmp_path, compiler):
         ("-DBUG_ROUND", "zero_point", {"codes", "prob_codes"}, "half_away"),
     ],
 )
-def test_a_mistake_is_named_where_it_is_made(kit, tmp_path, switch, operation, others, cause):
-    result = judged(kit, tmp_path, switch)
+def test_a_mistake_is_named_where_it_is_made(built_kit, tmp_path, switch, operation, others, cause):
+    result = judged(built_kit, tmp_path, switch)
     assert result["first"]["operation"] == operation and result["first"]["causes"][0]["name"] == cause
     wrong = {row["name"]: row["cause"] for row in result["operations"] if row["wrong"]}
     assert wrong == dict.fromkeys({operation} | others, cause)

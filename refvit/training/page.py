@@ -26,11 +26,8 @@ def run_page(folder, data, pictures, grid, reach, layer, progress):
         raise UsageError("report", "--grid", "an odd number of at least 3", grid)
     recipe = read_recipe(folder / "recipe.json")
     models = stage_models(folder, recipe)
-    quantized = [name for name, model in models.items() if model.quant is not None and model.quant.weight_bits == 2]
-    if quantized:
-        layer = layer or middle_layer(models[quantized[-1]].config)
-        if layer not in linear_roles(models[quantized[-1]].config):
-            raise UsageError("report", "--layer", f"a linear layer, as {middle_layer(models[quantized[-1]].config)}", repr(layer))
+    ternary = [name for name, model in models.items() if model.quant is not None and model.quant.weight_bits == 2]
+    weights = [ternary_weights(stage, models[stage], layer) for stage in ternary[-1:]]  # of the last such stage
     sections = [("Training", curves_section(read_log(folder / "log.jsonl")))]
     if data is not None:
         x, targets = some_pictures(next(iter(models.values())), data, pictures, recipe.data_seed)
@@ -39,16 +36,23 @@ def run_page(folder, data, pictures, grid, reach, layer, progress):
         for i, (name, model) in enumerate(models.items()):
             surfaces[name] = loss_surface(model, x, targets, grid, reach, recipe.seed, Offset(meter, i * grid * grid))
         sections.append(("Loss around each stage's model", surface_section(surfaces, reach)))
-    if quantized:
-        model = models[quantized[-1]]
-        w = model.params[f"{layer}.weight"]
-        sections.append((f"Weights after stage {quantized[-1]}", weights_section(layer, w.reshape(len(w), -1), model.quant)))
-    return page(f"Run {folder.resolve().name}", sections)
+    return page(f"Run {folder.resolve().name}", sections + weights)
+
+
+def ternary_weights(stage, model, layer):
+    """The section of a layer, or of the middle one."""
+    middle = middle_layer(model.config)
+    layer = layer or middle
+    if layer not in linear_roles(model.config):
+        raise UsageError("report", "--layer", f"a linear layer, as {middle}", repr(layer))
+    w = model.params[f"{layer}.weight"]
+    return f"Weights after stage {stage}", weights_section(layer, w.reshape(len(w), -1), model.quant)
 
 
 def read_log(path):
     """The records of log.jsonl."""
-    return [safetensors.parse_json(f"{path}: line {i}", line) for i, line in enumerate(read_bytes(path).splitlines(), 1)]
+    lines = read_bytes(path).splitlines()
+    return [safetensors.parse_json(f"{path}: line {i}", line) for i, line in enumerate(lines, 1)]
 
 
 def stage_models(folder, recipe):

@@ -58,7 +58,7 @@ class Recipe:
                 data, but must be said (1000) where folders are wnids and some of ImageNet's classes are missing
     stages      tuple of Stage
     seed        of everything: weights, order, augmentation, stochastic depth
-    init        checkpoint whose weights the first stage starts from (another number of classes gets a new head), or None
+    init        checkpoint that the first stage starts from (another number of classes gets a new head), or None
     teacher     for distillation: a checkpoint, the name of an earlier stage of this recipe, or None
     optimizer   "adamw" or "lamb"; betas, eps, clip_norm (global, or None)
     batch_size  pictures of one forward; accumulate of them make one update
@@ -105,7 +105,8 @@ class Recipe:
             raise UsageError("recipe", "stages", "at least one, names all different", names)
         if self.optimizer not in ("adamw", "lamb"):
             raise UsageError("recipe", "optimizer", '"adamw" or "lamb"', repr(self.optimizer))
-        for field, low in (("seed", 0), ("data_seed", 0), ("batch_size", 1), ("accumulate", 1), ("held_out", 0), ("workers", 0)):
+        least = {"seed": 0, "data_seed": 0, "batch_size": 1, "accumulate": 1, "held_out": 0, "workers": 0}
+        for field, low in least.items():
             check_int("recipe", field, getattr(self, field), low)
         if not isinstance(self.note, str):
             raise UsageError("recipe", "note", "text", repr(self.note))

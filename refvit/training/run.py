@@ -108,8 +108,8 @@ class Run:
 
     def training_loader(self):
         """Augmented batches from worker processes; a context manager."""
-        recipe = self.recipe
-        return Loader(self.train_data, recipe.batch_size, self.model.preprocess, recipe.augment, recipe.seed, recipe.workers)
+        how = self.recipe
+        return Loader(self.train_data, how.batch_size, self.model.preprocess, how.augment, how.seed, how.workers)
 
     def groups(self, loader):
         """What remains of this epoch: for each update a list of batches (x, targets)."""
@@ -143,7 +143,9 @@ class Run:
 
     def end_epoch(self, stage, model, optimizer):
         """Evaluate, log, keep the best, save. Returns the record."""
-        evaluated = model if self.ema is None else Model(model.config, self.ema, model.quant, preprocess=model.preprocess)
+        evaluated = model
+        if self.ema is not None:
+            evaluated = Model(model.config, self.ema, model.quant, preprocess=model.preprocess)
         record = {"stage": stage.name, "epoch": self.position.epoch + 1, "update": self.position.update}
         record.update(self.measure(evaluated, self.test_data, ""))
         if self.held_out is not None and record["epoch"] == stage.epochs:

@@ -107,7 +107,7 @@ def gradients(run, stage, model, x, targets, part, weight):
 
 
 def drop_factors(run, config, batch, part):
-    """Stochastic depth (arXiv 1603.09382): rate rising linearly over the blocks, kept branches scaled by 1 / (1 - rate).
+    """Stochastic depth (arXiv 1603.09382): a rate that rises with the blocks, kept branches scaled by 1 / (1 - rate).
 
     -> dict: "blocks.3.drop_path1" -> float32 [batch]
     """
@@ -135,7 +135,8 @@ def diverged(run, model, x, grads):
         model.forward(x, trace=trace)
     bad = first_non_finite(run.model.params) or first_non_finite(trace) or first_non_finite(grads) or "the loss"
     where = f"stage {run.recipe.stages[run.position.stage].name}, update {run.position.update}"
-    return TrainingError(where, f"{bad} is not finite", hint=f"a smaller learning rate; {run.last_path} is the last good state")
+    hint = f"a smaller learning rate; {run.last_path} is the last good state"
+    return TrainingError(where, f"{bad} is not finite", hint=hint)
 
 
 def describe(result):
