@@ -1,4 +1,7 @@
-"""What a model is: frozen configurations, timm's names, exact parameter shapes."""
+"""What a model is: frozen configurations, timm's names, exact parameter shapes.
+
+A configuration checks its own fields when it is made and raises UsageError for the first that cannot be.
+"""
 
 import dataclasses
 import difflib
@@ -41,8 +44,21 @@ class ViTConfig:
         return (self.img_size // self.patch_size) ** 2
 
     @property
+    def prefix_tokens(self):
+        """Names of the tokens in front of the patches, in order; each has a head of ``head_names``."""
+        return ("cls_token", "dist_token") if self.distilled else ("cls_token",)
+
+    @property
+    def head_names(self):
+        return ("head", "head_dist") if self.distilled else ("head",)
+
+    @property
     def num_prefix_tokens(self):
-        return 2 if self.distilled else 1
+        return len(self.prefix_tokens)
+
+    @property
+    def num_tokens(self):
+        return self.num_prefix_tokens + self.num_patches
 
     @property
     def hidden_dim(self):
@@ -51,10 +67,8 @@ class ViTConfig:
     def param_shapes(self):
         """timm name -> shape, in the order of execution."""
         d, h = self.embed_dim, self.hidden_dim
-        positions = self.num_patches + (0 if self.no_embed_class else self.num_prefix_tokens)
-        shapes = {"cls_token": (1, 1, d)}
-        if self.distilled:
-            shapes["dist_token"] = (1, 1, d)
+        positions = self.num_patches if self.no_embed_class else self.num_tokens
+        shapes = {token: (1, 1, d) for token in self.prefix_tokens}
         shapes["pos_embed"] = (1, positions, d)
         shapes["patch_embed.proj.weight"] = (d, self.in_chans, self.patch_size, self.patch_size)
         shapes["patch_embed.proj.bias"] = (d,)
@@ -64,7 +78,7 @@ class ViTConfig:
                 block[f"blocks.{i}.ls1.gamma"] = block[f"blocks.{i}.ls2.gamma"] = (d,)
             shapes.update(block)
         shapes.update({"norm.weight": (d,), "norm.bias": (d,)})
-        for head in ("head", "head_dist") if self.distilled else ("head",):
+        for head in self.head_names:
             shapes.update(_linear_shapes(head, self.num_classes, d))
         return shapes
 

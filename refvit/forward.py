@@ -53,19 +53,18 @@ class Forward:
 
     def fill_vit(self, model):
         config, p = self.config, self.params
-        tokens = [p[n][0] for n in ("cls_token", "dist_token") if n in p]
-        prefix, positions = np.concatenate(tokens), p["pos_embed"][0]
+        prefix, positions = np.concatenate([p[n][0] for n in config.prefix_tokens]), p["pos_embed"][0]
         model.prefix = len(prefix)
         if not config.no_embed_class:
             prefix, positions = prefix + positions[: len(prefix)], positions[len(prefix) :]
         model.prefix_rows, model.positions = self.floats(prefix), self.floats(positions)
-        tokens = config.num_patches + config.num_prefix_tokens
+        tokens = config.num_tokens
         stages = self.structs("struct refvit_stage", 1, model, "stages", "stage_count")
         blocks = self.fill_stage(stages[0], 0, tokens, config.embed_dim, config.num_heads, tokens, 1, config.depth)
         for i in range(config.depth):
             self.fill_block(blocks[i], f"blocks.{i}")
-        heads = [n for n in ("head", "head_dist") if n in self.linears]
-        for struct, name in zip(self.structs("struct refvit_linear", len(heads), model, "heads", "head_count"), heads):
+        heads = self.structs("struct refvit_linear", len(config.head_names), model, "heads", "head_count")
+        for struct, name in zip(heads, config.head_names):
             self.fill_linear(struct, name)
 
     def fill_swin(self, model):

@@ -64,6 +64,11 @@ class Model:
         dx = BACKWARD[self.config.family](run, dy, cache)
         return dx, {name: run.grads[name] for name in self.params}
 
+    def matrix(self, layer):
+        """The weights of a linear layer, a view.  -> float32 [N, K]"""
+        w = self.params[f"{layer}.weight"]
+        return w.reshape(len(w), -1)
+
     def predict(self, u8):
         """Logits of pictures after resize and crop.  uint8 RGB [B, H, W, 3] -> float32 [B, classes]"""
         return self(normalise(u8, self.preprocess))

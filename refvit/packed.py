@@ -54,8 +54,7 @@ def pack_linears(model, progress=None):
     linears = {}
     for name, role in linear_roles(model.config).items():
         bits, act_bits = packed_bits(model.quant, name, role)
-        w = model.params[f"{name}.weight"]
-        linear = pack_linear(name, w.reshape(len(w), -1), model.params.get(f"{name}.bias"), bits, act_bits, model)
+        linear = pack_linear(name, model.matrix(name), model.params.get(f"{name}.bias"), bits, act_bits, model)
         check_linear(linear, model.quant)
         linears[name] = linear
         if progress is not None:
@@ -109,7 +108,7 @@ def check_linear(linear, quant_config):
 def check_attention(config, quant_config):
     """The same for contexts: sums over the tokens of a window (N7)."""
     if config.family == "vit":
-        tokens = config.num_patches + config.num_prefix_tokens
+        tokens = config.num_tokens
     else:
         tokens = max(window for _, _, _, window, _ in config.stages) ** 2
     if quant_config.attention == "int8" and tokens >= K_MAX:

@@ -39,7 +39,7 @@ def add_tokens_forward(run, x):
 
     DeiT-III (no_embed_class) has position embeddings for the patches alone.
     """
-    prefix = [np.broadcast_to(run.params[t], (len(x), *run.params[t].shape[1:])) for t in prefix_tokens(run.config)]
+    prefix = [np.broadcast_to(run.params[t], (len(x), *run.params[t].shape[1:])) for t in run.config.prefix_tokens]
     pos_embed = run.params["pos_embed"]
     if run.config.no_embed_class:
         return np.concatenate([*prefix, x + pos_embed], axis=1)
@@ -48,16 +48,12 @@ def add_tokens_forward(run, x):
 
 def add_tokens_backward(run, dx):
     """[B, T, C] -> [B, N, C]"""
-    tokens = prefix_tokens(run.config)
+    tokens = run.config.prefix_tokens
     dpatches = dx[:, len(tokens) :]
     run.collect("pos_embed", (dpatches if run.config.no_embed_class else dx).sum(axis=0, keepdims=True))
     for i, token in enumerate(tokens):
         run.collect(token, dx[:, i : i + 1].sum(axis=0, keepdims=True))
     return dpatches
-
-
-def prefix_tokens(config):
-    return ("cls_token", "dist_token") if config.distilled else ("cls_token",)
 
 
 def block_forward(run, name, x):
@@ -96,6 +92,6 @@ def heads_forward(run, x):
 def heads_backward(run, dlogits, caches, shape):
     """-> gradient of the normed tokens [B, T, C]"""
     dx = np.zeros(shape, dlogits.dtype)
-    for i, (name, cache) in enumerate(zip(("head", "head_dist"), caches)):
+    for i, (name, cache) in enumerate(zip(run.config.head_names, caches)):
         dx[:, i] = run.linear_backward(run.add_injected(name, dlogits / len(caches)), cache)
     return dx

@@ -17,7 +17,7 @@ from refvit.config import QuantConfig
 from refvit.info import byte_groups, model_info
 from refvit.looking import timing
 from refvit.looking.attention import rollout, swin_maps
-from refvit.looking.facts import byte_rows, layer_facts, weight_of
+from refvit.looking.facts import byte_rows, layer_facts
 from refvit.looking.images import MINUS, PLANES_MAX, PLUS, ZERO, code_picture, overlay, plane_picture
 from refvit.looking.watch import drawing, watch
 from refvit.model import create_model
@@ -39,7 +39,7 @@ def model_of(kind):
 
 def test_uniform_attention_rolls_out_to_a_uniform_map():
     config = model_of("vit").config
-    tokens = config.num_patches + config.num_prefix_tokens
+    tokens = config.num_tokens
     trace = {f"blocks.{i}.attn.prob": np.full((1, 1, 3, tokens, tokens), 1 / tokens) for i in range(config.depth)}
     values = rollout(config, trace)
     assert values.shape == (4, 4)  # (I/2 + J/2)^2 = I/4 + 3J/4, J the matrix of 1 / T: 3 / (4 T) from every patch
@@ -81,7 +81,7 @@ def test_facts_are_those_of_info(kind, quant):
     for fact, row in zip(facts, model_info(engine)["layers"], strict=True):
         known = (row["name"], tuple(row["shape"]), row["bytes"], row["sparsity"])
         assert known == (fact.name, fact.shape, fact.nbytes, fact.zeros)
-        w, linear = weight_of(model, fact.name).astype(float), engine.linears[fact.name]
+        w, linear = model.matrix(fact.name).astype(float), engine.linears[fact.name]
         difference = w - linear.codes() * linear.alpha[:, None].astype(float)
         assert fact.error == pytest.approx((difference**2).sum() / (w**2).sum(), rel=1e-12) and fact.clipped == 0
     groups = byte_groups(engine)

@@ -20,7 +20,7 @@ def rollout(config, trace):
 
     -> what the class token has of each patch, float64 [S, S]
     """
-    mixed = np.eye(config.num_patches + config.num_prefix_tokens)
+    mixed = np.eye(config.num_tokens)
     for i in range(config.depth):
         heads = trace[f"blocks.{i}.attn.prob"][0, 0].astype(np.float64)  # [H, T, T]
         mixed = (heads.mean(axis=0) + np.eye(len(mixed))) / 2 @ mixed

@@ -39,8 +39,7 @@ def of_model(model, place, quant=QuantConfig()):
     if isinstance(model, Engine):
         weights = WeightRow(linear.bits, linear.codes()[row], linear.alpha[row])
     else:
-        w = model.params[f"{layer}.weight"].reshape(len(linear.alpha), -1)[row]
-        weights = quantized_row(w, linear.bits, quant.threshold, quant.scale)
+        weights = quantized_row(model.matrix(layer)[row], linear.bits, quant.threshold, quant.scale)
     given = ()
     if engine.quant.act_scale != "token":
         zps = seen.trace.get(f"{layer}.zp_in")

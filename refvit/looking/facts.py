@@ -50,19 +50,13 @@ def layer_facts(engine, floats, seen, progress=None):
 
 def facts_of(engine, linear, floats, seen):
     codes, x, name = linear.codes(), seen.inputs[linear.name], linear.name
-    error = None if floats is None else float(relative_error(weight_of(floats, name), codes, linear.alpha))
+    error = None if floats is None else float(relative_error(floats.matrix(name), codes, linear.alpha))
     s, zp = seen.trace[f"{name}.s_in"], seen.trace.get(f"{name}.zp_in", np.zeros(len(x), np.int32))
     passes = unclipped(x, s, zp, linear.act_bits, engine.quant.act_quantizer)
     return LayerFacts(
         name, codes.shape, linear.bits, linear.act_bits, linear.weight.nbytes, float((codes == 0).mean()), linear.alpha,
         error, np.abs(x).max(axis=1), float(1 - passes.mean()),
     )  # fmt: skip
-
-
-def weight_of(model, layer):
-    """float32 [N, K]"""
-    w = model.params[f"{layer}.weight"]
-    return w.reshape(len(w), -1)
 
 
 def byte_rows(engine):

@@ -14,7 +14,7 @@ from ..progress import Progress
 from ..report import chart_row, curves_section, legend, page, table, weights_section
 from .attention import attention_maps
 from .explain import check_layer
-from .facts import PARTS, byte_rows, layer_facts, weight_of
+from .facts import PARTS, byte_rows, layer_facts
 from .images import PLANES_MAX, code_picture, figure, overlay, plane_picture
 from .steps import GAUSSIAN_ERROR
 from .timing import layer_times, picture_ms
@@ -194,7 +194,7 @@ def one_layer(engine, floats, layer):
     linear = engine.linears[layer]
     codes = linear.codes()
     if floats is not None and linear.bits == 2:
-        text = weights_section(layer, weight_of(floats, layer), engine.quant)
+        text = weights_section(layer, floats.matrix(layer), engine.quant)
     else:
         zeros = 100 * (codes == 0).mean(axis=1)
         parts = [charts.histogram("Scale of each channel", linear.alpha, "scale", "channels")]

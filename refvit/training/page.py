@@ -45,8 +45,7 @@ def ternary_weights(stage, model, layer):
     layer = layer or middle
     if layer not in linear_roles(model.config):
         raise UsageError("report", "--layer", f"a linear layer, as {middle}", repr(layer))
-    w = model.params[f"{layer}.weight"]
-    return f"Weights after stage {stage}", weights_section(layer, w.reshape(len(w), -1), model.quant)
+    return f"Weights after stage {stage}", weights_section(layer, model.matrix(layer), model.quant)
 
 
 def read_log(path):

@@ -15,11 +15,10 @@ def direction(model, rng):
     """A random direction, each row as long as the weight row it moves.  -> dict: name -> float32 array"""
     result = {}
     for layer in linear_roles(model.config):
-        w = model.params[f"{layer}.weight"]
-        rows = w.reshape(len(w), -1)
+        rows = model.matrix(layer)
         d = rng.standard_normal(rows.shape, np.float32)
         lengths = np.linalg.norm(rows, axis=1) / np.maximum(np.linalg.norm(d, axis=1), np.float32(1e-30))
-        result[f"{layer}.weight"] = (d * lengths[:, None]).reshape(w.shape)
+        result[f"{layer}.weight"] = (d * lengths[:, None]).reshape(model.params[f"{layer}.weight"].shape)
     return result
 
 

@@ -90,7 +90,7 @@ WAYS = [
     Mutant("vit:add_tokens_forward", "[*prefix, x + pos_embed], axis=1)", "[*prefix, x], axis=1)", "model"),
     Mutant("vit:add_tokens_forward", "return np.concatenate([*prefix, x], axis=1) + pos_embed",
            "return np.concatenate([*prefix, x + pos_embed[:, len(prefix):]], axis=1)", "model"),
-    Mutant("vit:prefix_tokens", '("cls_token", "dist_token")', '("dist_token", "cls_token")', "model"),
+    Mutant("config:ViTConfig.prefix_tokens", '("cls_token", "dist_token")', '("dist_token", "cls_token")', "model"),
     Mutant("vit:block_forward", "x = x + h\n", "x = h\n", "model"),
     Mutant("vit:block_forward", "x + h)", "h)", "model"),
     Mutant("vit:block_forward", 'run.layernorm(f"{name}.norm2", x)', 'run.layernorm(f"{name}.norm1", x)', "model"),
