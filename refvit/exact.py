@@ -82,5 +82,6 @@ def rescale(acc, s, alpha, bias=None):
 
 
 def matmul16(a, b):
-    """Float products along K, rounded, then summed by ``sum16``.  [M, K], [N, K] -> [M, N]"""
-    return np.stack([sum16(a * row) for row in b], axis=-1) if len(b) else np.zeros((len(a), 0), np.float32)
+    """Float products along K, rounded, then summed by ``sum16``.  [..., M, K], [..., N, K] -> [..., M, N]"""
+    rows = np.moveaxis(b, -2, 0)[..., None, :]
+    return np.stack([sum16(a * row) for row in rows], axis=-1) if len(rows) else np.zeros((*a.shape[:-1], 0), f32)

@@ -50,7 +50,8 @@ def prepare(folder, force):
     except (OSError, ValueError) as error:
         raise BadInputError(folder, f"cannot be made: {getattr(error, 'strerror', None) or error}") from None
     if full and not force:
-        raise UsageError(folder, "is not empty", "a new or empty folder", "files", "--force to overwrite those of its names")
+        hint = "--force to overwrite those of its names"
+        raise UsageError(folder, "is not empty", "a new or empty folder", "files", hint)
 
 
 def about(engine):

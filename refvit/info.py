@@ -33,7 +33,7 @@ def model_info(model, path=None):
         "model": model.config.name,
         "kind": "packed" if packed else "float32",
         "parameters": param_count(model.config),
-        "layers": layer_rows(model),
+        "layers": packed_rows(model) if packed else float_rows(model),
         "accountings": accountings(model.config),
     }
     if packed:
@@ -53,16 +53,18 @@ def file_sha256(path):
     return digest.hexdigest()
 
 
-def layer_rows(model):
-    """Of each linear layer: shape, bits of weights and activations, bytes, share of zeros, hash of codes or floats."""
-    if hasattr(model, "linears"):
-        linears = model.linears.values()
-        return [layer_row(n.name, n.codes(), (n.bits, n.act_bits), n.weight.nbytes) for n in linears]
+def packed_rows(engine):
+    linears = engine.linears.values()
+    return [layer_row(n.name, n.codes(), (n.bits, n.act_bits), n.weight.nbytes) for n in linears]
+
+
+def float_rows(model):
     weights = {name: model.params[f"{name}.weight"] for name in linear_roles(model.config)}
     return [layer_row(name, np.asarray(w, "<f4"), (32, 32), w.nbytes) for name, w in weights.items()]
 
 
 def layer_row(name, values, bits, nbytes):
+    """Of a linear layer: shape, bits of weights and activations, bytes, share of zeros, hash of codes or floats."""
     return {
         "name": name,
         "shape": list(values.shape),

@@ -17,7 +17,8 @@ def weight_int8(w, granularity="channel"):
     float32 [N, K] -> int8 [N, K], float32 [N]
     """
     rows = w if granularity == "channel" else w.reshape(1, -1)
-    return quantize_symmetric(w, np.broadcast_to(symmetric_scale(rows, 8), len(w)).copy(), 8)
+    s = np.broadcast_to(symmetric_scale(rows, 8), len(w)).copy()
+    return quantize_symmetric(w, s, 8), s
 
 
 def code_range(bits, quantizer):
@@ -68,17 +69,17 @@ def static_scale(ranges, name, bits, quantizer):
 
 
 def quantize_symmetric(x, s, bits):
-    """q = clip(rint(f32(x / s)), -qmax, qmax) (N4).  x [T, K], s [T] -> q int8 [T, K], s"""
+    """q = clip(rint(f32(x / s)), -qmax, qmax) (N4).  x [T, K], s [T] -> int8 [T, K]"""
     with np.errstate(over="ignore"):
         q = np.rint(x / s[:, None])
-    return np.clip(q, -qmax(bits), qmax(bits)).astype(np.int8), s
+    return np.clip(q, -qmax(bits), qmax(bits)).astype(np.int8)
 
 
 def quantize_minmax(x, s, zp, bits):
-    """q = clip(rint(f32(x / s)) + zp, -2^(b-1), 2^(b-1) - 1) (N4).  x [T, K], s [T], zp [T] -> q int8 [T, K], s, zp"""
+    """q = clip(rint(f32(x / s)) + zp, -2^(b-1), 2^(b-1) - 1) (N4).  x [T, K], s [T], zp [T] -> int8 [T, K]"""
     with np.errstate(over="ignore"):
         q = np.rint(x / s[:, None]) + zp[:, None].astype(np.float32)
-    return np.clip(q, *code_range(bits, "minmax")).astype(np.int8), s, zp
+    return np.clip(q, *code_range(bits, "minmax")).astype(np.int8)
 
 
 def quantize_rows(x, bits=8, quantizer="symmetric", s=None, zp=None):
@@ -91,11 +92,11 @@ def quantize_rows(x, bits=8, quantizer="symmetric", s=None, zp=None):
         row, col = np.argwhere(np.isnan(x))[0]
         raise BadInputError("quantizer", f"value at row {row}, column {col}", "no NaN", "NaN")
     if quantizer == "symmetric":
-        q, s = quantize_symmetric(x, symmetric_scale(x, bits) if s is None else s, bits)
-        return q, s, np.zeros(len(x), np.int32)
+        s = symmetric_scale(x, bits) if s is None else s
+        return quantize_symmetric(x, s, bits), s, np.zeros(len(x), np.int32)
     if s is None:
         s, zp = minmax_scale(x, bits)
-    return quantize_minmax(x, s, zp, bits)
+    return quantize_minmax(x, s, zp, bits), s, zp
 
 
 def dequantize_rows(q, s, zp):

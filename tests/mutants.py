@@ -36,7 +36,7 @@ def quantizer(code):
 
     def quantize(x, s, bits):
         q = (1 << (bits - 1)) - 1
-        return np.clip(code(x, s[:, None]), -q, q).astype(np.int8), s
+        return np.clip(code(x, s[:, None]), -q, q).astype(np.int8)
 
     return lambda patch: patch(quant, "quantize_symmetric", quantize)
 
@@ -48,7 +48,7 @@ def away(v):
 def clip_128(patch):
     def quantize(x, s, bits):
         q = (1 << (bits - 1)) - 1
-        return np.clip(np.rint(x / s[:, None]), -q - 1, q).astype(np.int8), s
+        return np.clip(np.rint(x / s[:, None]), -q - 1, q).astype(np.int8)
 
     patch(quant, "quantize_symmetric", quantize)
 

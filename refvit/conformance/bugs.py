@@ -91,8 +91,8 @@ def fma(a, b, c):
 
 
 def sum_of_products(a, b, total):
-    """Dot products along K, summed by ``total``.  [M, K], [N, K] -> [M, N]"""
-    return np.stack([total(a * row) for row in b], axis=-1)
+    """Dot products along K, summed by ``total``.  [..., M, K], [..., N, K] -> [..., M, N]"""
+    return np.stack([total(a * row) for row in np.moveaxis(b, -2, 0)[..., None, :]], axis=-1)
 
 
 # Codes

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import exact
 from ..engine import score_scale
-from ..exact import gelu, layernorm, rescale, softmax
+from ..exact import gelu, layernorm, matmul16, rescale, softmax
 from ..layers import merge_heads_forward
 from ..quant import code_range, row_amax, row_range, scale_from_amax, scale_from_range
 from ..rules import PROB_SCALE, f32
@@ -111,11 +111,6 @@ def score(q, k, s_q, s_k, bias=None, mask=None, multiply=integer_product):
     return add_bias(((acc * spread(s_q)) * spread(s_k)) * score_scale(q), bias, mask)
 
 
-def matmul16(a, b):
-    """exact.matmul16 for each leading index.  [..., M, K], [..., N, K] -> [..., M, N]"""
-    return batches(exact.matmul16, a, b)
-
-
 def float_score(q, k, bias=None, mask=None, multiply=matmul16):
     """The same from float32 q and k."""
     return add_bias(multiply(q, k) * score_scale(q), bias, mask)
@@ -135,14 +130,6 @@ def context(p, v, s_v, multiply=integer_product):
 def float_context(p, v, multiply=matmul16):
     """The same from float32 probabilities and values."""
     return merge_heads_forward(multiply(p, v.swapaxes(-1, -2)))
-
-
-def batches(multiply, a, b):
-    """A product of matrices for each leading index.  [..., M, K], [..., N, K] -> [..., M, N]"""
-    out = np.empty((*a.shape[:-1], b.shape[-2]), f32)
-    for i in np.ndindex(a.shape[:-2]):
-        out[i] = multiply(a[i], b[i])
-    return out
 
 
 def residual(skip, branches):

@@ -107,7 +107,7 @@ def erf(x):
 
 
 def matmul(a, b):
-    return (a @ b.T).astype(f32)
+    return (a @ b.swapaxes(-1, -2)).astype(f32)
 
 
 ONE_BY_ONE = {

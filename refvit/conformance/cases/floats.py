@@ -138,7 +138,7 @@ def within_bounds(rows):
 
 def near_tie(operation, label, comment, rules, inputs, bound, s, parameters=None):
     """Codes are monotone in the value: those of a bound's lowest and highest value are the bounds of the code."""
-    low, high = (quantize_symmetric(value, s, 8)[0] for value in bound.interval())
+    low, high = (quantize_symmetric(value, s, 8) for value in bound.interval())
     return draft(operation, label, comment, rules, inputs, parameters, "near-tie", {"q": (low, high)})
 
 
