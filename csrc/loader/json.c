@@ -175,7 +175,7 @@ int json_number(struct json *j, double *value)
 int json_word(struct json *j, const char *word)
 {
     const size_t length = strlen(word);
-    if (json_peek(j) != *word || (size_t)(j->end - j->at) < length || memcmp(j->at, word, length))
+    if (!json_peek(j) || (size_t)(j->end - j->at) < length || memcmp(j->at, word, length))
         return fail(j);
     j->at += length;
     return 1;
