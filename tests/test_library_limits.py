@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import json
 import mmap
+import subprocess
 from fractions import Fraction
 
 import numpy as np
@@ -18,7 +19,9 @@ from refvit.preprocess import PreprocessConfig
 from refvit.safetensors import DTYPES, HEADER_MAX, parse_json
 from tests.clibrary import CModel, memory_size
 from tests.mutations import Pairs, Raw, file_of, parts_of, resealed, text_of
+from tests.test_library import CC
 from tests.test_library_loader import agree, tiny  # noqa: F401
+from tests.toolchain import ROOT, need
 
 pytestmark = pytest.mark.skipif(lib is None, reason="needs the C kernels")
 
@@ -308,6 +311,17 @@ def test_values_at_their_limits(tiny, tmp_path, which, name, index, value, dtype
     assert accepted or name.partition(".weight.")[0].partition(".act.")[0] in CModel(data).text
 
 
+@pytest.mark.parametrize("zero_point", [-1, 0, 1])
+def test_a_zero_point_of_symmetric_codes_is_zero(tiny, tmp_path, zero_point):  # noqa: F811
+    header, buffer = parts_of(tiny[STATIC])
+    quant = json.loads(header["__metadata__"]["quant"]) | {"act_quantizer": "symmetric"}
+    data = with_entry(tiny[STATIC], quant=json.dumps(quant))
+    for name in header:
+        if name.endswith("zero_point"):
+            data = changed(data, name, 0, zero_point if name.startswith("head.") else 0, "i4")
+    assert agree(resealed(data, tmp_path / "m"), tmp_path / "m") == (zero_point == 0)
+
+
 @pytest.mark.parametrize("bits, channels, accepted", [(8, 127, True), (8, 128, False), (2, 128, True), (2, 129, False)])
 def test_the_longest_dot_product(tiny, bits, channels, accepted):  # noqa: F811
     """Patches of 2^17 inputs: too many at 8 bits (N7)."""
@@ -347,6 +361,15 @@ def test_nothing_is_read_or_written_beyond_the_end(tiny, which):  # noqa: F811
     for length in range(1, len(data), 7):
         file[-length:] = np.frombuffer(data[:length], np.uint8)
         assert CModel(file[-length:]).status == lib.REFVIT_BAD_FILE
+
+
+def test_sizes_that_no_model_of_a_test_has(tmp_path):
+    need(CC[0])
+    sources = [ROOT / "tests" / "sizes.c", ROOT / "csrc" / "loader" / "tensors.c", ROOT / "csrc" / "forward" / "units.c"]
+    flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-ffunction-sections", "-Wl,--gc-sections"]
+    subprocess.run([*CC, *flags, "-o", tmp_path / "sizes", *sources], cwd=tmp_path, check=True)
+    process = subprocess.run([tmp_path / "sizes"], capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout
 
 
 def before_a_wall(size):
