@@ -1,9 +1,7 @@
 """Files at the limits, or nearly right: the loader in C draws every line where Python draws it, and says what is wrong."""
 
-import ctypes
 import hashlib
 import json
-import mmap
 import subprocess
 from fractions import Fraction
 
@@ -22,6 +20,7 @@ from tests.mutations import Pairs, Raw, file_of, parts_of, resealed, text_of
 from tests.test_library import CC
 from tests.test_library_loader import agree, tiny  # noqa: F401
 from tests.toolchain import ROOT, need
+from tests.walls import before_a_wall
 
 pytestmark = pytest.mark.skipif(lib is None, reason="needs the C kernels")
 
@@ -354,9 +353,8 @@ def test_only_tensors_that_are_not_aligned_are_copied(tiny, which):  # noqa: F81
 def test_nothing_is_read_or_written_beyond_the_end(tiny, which):  # noqa: F811
     """File and memory end where a page begins that nobody may touch."""
     data = tiny[which]
-    file = before_a_wall(len(data))
-    file[:] = np.frombuffer(data, np.uint8)
-    memory = before_a_wall(memory_size(file))
+    file = before_a_wall(np.frombuffer(data, np.uint8))
+    memory = before_a_wall(np.empty(memory_size(file), np.uint8))
     assert CModel(file, memory).text == ""
     for length in range(1, len(data), 7):
         file[-length:] = np.frombuffer(data[:length], np.uint8)
@@ -370,12 +368,3 @@ def test_sizes_that_no_model_of_a_test_has(tmp_path):
     subprocess.run([*CC, *flags, "-o", tmp_path / "sizes", *sources], cwd=tmp_path, check=True)
     process = subprocess.run([tmp_path / "sizes"], capture_output=True, text=True)
     assert process.returncode == 0, process.stdout
-
-
-def before_a_wall(size):
-    """uint8 [size] that ends at a page without access."""
-    length = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-    area = np.frombuffer(mmap.mmap(-1, length + mmap.PAGESIZE), np.uint8)
-    protect = ctypes.CDLL(None, use_errno=True).mprotect
-    assert protect(ctypes.c_void_p(area.ctypes.data + length), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
-    return area[length - size : length]
