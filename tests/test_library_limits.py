@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from refvit import create_model, pack
 from refvit.backend import ffi, lib
 from refvit.config import QuantConfig, config_from_dict, dataclass_from_dict
 from refvit.errors import RefvitError
@@ -21,6 +22,7 @@ from tests.test_library import CC
 from tests.test_library_loader import agree, tiny  # noqa: F401
 from tests.toolchain import ROOT, need
 from tests.walls import before_a_wall
+from tools.fuzz_seeds import VIT
 
 pytestmark = pytest.mark.skipif(lib is None, reason="needs the C kernels")
 
@@ -192,7 +194,7 @@ def with_label(data, raw):
 
 GOOD_UTF8 = ("41 7f", "c2 80", "df bf", "e0 a0 80", "ed 9f bf", "ee 80 80", "ef bf bf", "f0 90 80 80", "f4 8f bf bf")
 BAD_UTF8 = ("80", "bf", "c0 80", "c1 bf", "c2", "c2 41", "c2 c2 80", "e0 80 80", "e0 9f bf", "e1 80", "e1 80 41", "e1 41 80", "ed a0 80", "ed bf bf",
-            "f0 80 80 80", "f0 8f bf bf", "f1 80 80", "f1 80 80 41", "f1 41 80 80", "f4 90 80 80", "f5 80 80 80", "f8 88 80 80 80", "fe", "ff")  # fmt: skip
+            "f0 80 80 80", "f0 8f bf bf", "f1 80 80", "f1 80 80 41", "f1 41 80 80", "f4 90 80 80", "f5 80 80 80", "f8 88 80 80 80", "fc 84 80 80 80 80", "80 80 80 80 80 80", "fe", "ff")  # fmt: skip
 
 
 @pytest.mark.parametrize("text", [*GOOD_UTF8, *BAD_UTF8])
@@ -331,6 +333,19 @@ def test_the_longest_dot_product(tiny, bits, channels, accepted):  # noqa: F811
     assert ("inputs of a dot product" in CModel(with_entry(tiny[STATIC], **texts)).text) != accepted
 
 
+@pytest.mark.parametrize("side, accepted", [(8, True), (9, False)])
+def test_zero_points_times_many_codes(tmp_path, side, accepted):
+    """1024 side^2 codes of 127 times 255: on either side of 2^31 (N6)."""
+    sizes = VIT | {"img_size": side, "patch_size": side, "in_chans": 1024, "embed_dim": 1, "num_heads": 1, "mlp_ratio": 1}
+    model, path = create_model("deit_tiny_patch16_224", **sizes), tmp_path / "m"
+    model.params["patch_embed.proj.weight"][...] = 1
+    pack(model.with_quant(QuantConfig())).save(path)
+    quant = json.loads(parts_of(path.read_bytes())[0]["__metadata__"]["quant"]) | {"act_quantizer": "minmax"}
+    data = resealed(with_entry(path.read_bytes(), quant=json.dumps(quant)), path)
+    assert agree(data, path) == accepted
+    assert ("acc - zp sum(w)" in CModel(data).text) != accepted
+
+
 def bytes_at(data, offset):
     """The same bytes, so far behind a multiple of 64."""
     room = np.empty(len(data) + 128, np.uint8)
@@ -354,7 +369,7 @@ def test_nothing_is_read_or_written_beyond_the_end(tiny, which):  # noqa: F811
     """File and memory end where a page begins that nobody may touch."""
     data = tiny[which]
     file = before_a_wall(np.frombuffer(data, np.uint8))
-    memory = before_a_wall(np.empty(memory_size(file), np.uint8))
+    memory = before_a_wall(np.random.default_rng(0).integers(0, 256, memory_size(file), dtype=np.uint8))
     assert CModel(file, memory).text == ""
     for length in range(1, len(data), 7):
         file[-length:] = np.frombuffer(data[:length], np.uint8)

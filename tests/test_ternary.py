@@ -48,10 +48,11 @@ def test_sums_equal_fsum(w):
     assert exact_row_sums(magnitude).tolist() == [math.fsum(row.tolist()) for row in magnitude]
 
 
-def test_a_sum_just_beyond_what_float64_holds():
-    """Multiples of 1 that add up to more than 2^53: added one after the other they lose 2."""
-    row = np.array([3.3e15, 3.3e15, 3.3e15, 2.0**23 + 1, 2.0**23 + 1], np.float32)
-    assert exact_row_sums(row[None])[0] == math.fsum(row.tolist()) == row.sum(dtype=np.float64) + 2
+@pytest.mark.parametrize("unit", (1.0, 2.0**-90))
+def test_a_sum_just_beyond_what_float64_holds(unit):
+    """Multiples of a unit that add up to more than 2^53 of it: added one after the other they lose 2."""
+    row = np.array([3.3e15, 3.3e15, 3.3e15, 2.0**23 + 1, 2.0**23 + 1], np.float32) * np.float32(unit)
+    assert exact_row_sums(row[None])[0] == math.fsum(row.tolist()) == row.sum(dtype=np.float64) + 2 * unit
 
 
 @settings(deadline=None)
