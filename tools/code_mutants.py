@@ -1,8 +1,8 @@
 """Change one operator or number of the quantizers, kernels or loader; the tests must notice.
 
-    python tools/code_mutants.py [--each N] [--again] [--only FILE ...]
+    python tools/code_mutants.py [--each N] [--seed S] [--again] [--only FILE ...]
 
-Draws N mutants of each file below (the same ones every time), runs the file's tests on each in a copy of the tree, and
+Draws N mutants of each file below (the same ones every time, others with another S), runs the file's tests on each in a copy of the tree, and
 appends the verdict to build/code_mutants.jsonl: a run that was interrupted goes on from there, --again tries survivors
 once more. Exits 1 where fewer than 90 % are killed, those of known_mutants.py (which change nothing that can be seen)
 left out, as are those of which the compiler makes the same code (lines for other CPUs).
@@ -28,7 +28,7 @@ from known_mutants import KNOWN
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "build" / "code_mutants.jsonl"
-SEED, LEAST, SECONDS, PATIENCE, MEMORY = 1, 0.9, 100, 900, 6 << 30  # of the processor, by the clock; bytes
+LEAST, SECONDS, PATIENCE, MEMORY = 0.9, 100, 900, 6 << 30  # of the processor, by the clock; bytes
 LOADER = "library_limits library_loader"
 SLOW = "changed_byte or tensor_mutation or byte_mutation"  # cases that take longest and find little that others do not
 TESTS = {  # file: its tests, the quickest to notice first
@@ -75,7 +75,7 @@ settings.load_profile("mutants")
 """
 
 
-def mutants_of(file, count):
+def mutants_of(file, count, seed):
     """-> ``count`` mutants of a file, or all if it has no more: dicts of file, line, code, column, old, new, sha256."""
     text = (ROOT / file).read_text(encoding="utf-8")
     pattern = UNSEEN[".py" if file.endswith(".py") else ".c"]
@@ -88,7 +88,7 @@ def mutants_of(file, count):
         code = text[begin : text.find("\n", begin)].strip()
         found.append(dict(file=file, line=text.count("\n", 0, begin) + 1, column=place.start() - begin, code=code, old=old,
                           new=new, at=place.start(), sha256=hashlib.sha256(text.encode()).hexdigest()[:16]))  # fmt: skip
-    return sorted(random.Random(f"{SEED} {file}").sample(found, min(count, len(found))), key=lambda m: m["at"])
+    return sorted(random.Random(f"{seed} {file}").sample(found, min(count, len(found))), key=lambda m: m["at"])
 
 
 class Copy:
@@ -246,11 +246,12 @@ def report(mutants, states):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--each", type=int, default=10, help="mutants of a file")
+    parser.add_argument("--seed", type=int, default=1, help="of the draw")
     parser.add_argument("--again", action="store_true", help="try survivors once more")
     parser.add_argument("--only", nargs="+", default=list(TESTS), metavar="FILE", choices=TESTS)
     arguments = parser.parse_args()
     RESULTS.parent.mkdir(exist_ok=True)
-    mutants = [mutant for file in arguments.only for mutant in mutants_of(file, arguments.each)]
+    mutants = [mutant for file in arguments.only for mutant in mutants_of(file, arguments.each, arguments.seed)]
     states = earlier(arguments.again)
     with tempfile.TemporaryDirectory() as folder:
         run(mutants, states, Path(folder))
