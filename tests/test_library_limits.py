@@ -18,6 +18,7 @@ from refvit.preprocess import PreprocessConfig
 from refvit.safetensors import DTYPES, HEADER_MAX, parse_json
 from tests.clibrary import CModel, memory_size
 from tests.mutations import Pairs, Raw, file_of, parts_of, resealed, text_of
+from tests.test_engine import packed
 from tests.test_library import CC
 from tests.test_library_loader import agree, tiny  # noqa: F401
 from tests.toolchain import ROOT, need
@@ -252,6 +253,21 @@ def test_what_a_refusal_says(tiny):  # noqa: F811
     ):
         text = CModel(data).text
         assert words in text and len(text) < lib.REFVIT_MESSAGE_BYTES and text.isascii() and text.isprintable(), text
+
+
+def test_an_entry_that_is_missing_is_named(tiny):  # noqa: F811
+    header, buffer = parts_of(tiny[STATIC])
+    for key in header["__metadata__"]:
+        rest = {k: v for k, v in header["__metadata__"].items() if k != key}
+        words = {"format": "try refvit pack", "sha256": "sha256"}.get(key, f"metadata: {key}")
+        assert words in CModel(file_of({**header, "__metadata__": rest}, buffer)).text
+
+
+def test_calls_that_mean_nothing(tmp_path):
+    packed("deit_tiny_patch16_224", VIT | {"in_chans": 1}, QuantConfig()).save(tmp_path / "m")
+    model, null = CModel((tmp_path / "m").read_bytes()), ffi.NULL
+    assert lib.refvit_run_pixels(model.handle, null, 1, null, null, null, 0) == lib.REFVIT_BAD_SIZE
+    lib.refvit_close(null)
 
 
 def test_a_key_twice_is_refused(tiny):  # noqa: F811
