@@ -94,7 +94,7 @@ def _read_header(path, file):
     """(JSON object, number of bytes after it) of an open file."""
     total = file_size(file)
     length = int.from_bytes(file.read(8), "little")
-    if total < 8 or length > total - 8:
+    if length > total - 8:
         refuse_lookalike(path, file, "not a safetensors file", "tensors")
         raise BadInputError(path, "not a safetensors file or cut off", "8 bytes and a header", f"{total} bytes in all")
     if length > HEADER_MAX:
@@ -153,7 +153,7 @@ def _checked_entry(path, name, entry):
 
 
 def _are_sizes(values):
-    return isinstance(values, list) and all(type(v) is int and 0 <= v < 2**63 for v in values)
+    return isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
 
 
 def _check_contiguous(path, entries, size):

@@ -99,8 +99,7 @@ def optimal_delta(magnitude):
     gain = prefix * prefix / np.arange(1, k + 1)
     gain[ordered == next_smaller] = -1.0  # between equals there is no threshold
     best = gain.argmax(axis=1)
-    delta = next_smaller[np.arange(n), best]
-    return np.where(ordered[:, 0] > 0, delta, f32(0.0))
+    return next_smaller[np.arange(n), best]  # of a row of zeros: 0
 
 
 def exact_row_sums(magnitude):

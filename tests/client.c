@@ -12,6 +12,11 @@
 #endif
 
 #define TOGETHER 4
+#if !defined(REFVIT_NO_THREADS)
+#define THREADS 2 /* of a pool */
+#else
+#define THREADS 1
+#endif
 
 static long allocations; /* touched atomically; counted by the linker's --wrap */
 void *__real_malloc(size_t size);
@@ -82,7 +87,8 @@ struct job {
 static void *run(void *argument)
 {
     const struct job *job = argument;
-    struct refvit_pool *pool = job->alone ? NULL : refvit_pool_new(2);
+    struct refvit_pool *pool = job->alone ? NULL : refvit_pool_new(THREADS);
+    check(!job->alone && !pool, "pool", "none");
     const size_t size = refvit_run_size(job->model, 2);
     uint8_t *room = malloc(size + REFVIT_ALIGN);
     uint8_t *work = room + (REFVIT_ALIGN - (uintptr_t)room % REFVIT_ALIGN);
@@ -110,7 +116,8 @@ static void run_together(struct job job, size_t classes)
     }
     memcpy(job.logits, jobs[0].logits, classes * sizeof(float));
 #else
-    (void)job, (void)classes;
+    (void)classes;
+    run(&job);
 #endif
 }
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refvit import bitplanes, kernels, threads
-from refvit.backend import ffi, info, lib
+from refvit.backend import LEVELS, ffi, info, lib, pointer
 from refvit.errors import BadInputError, UsageError
 from refvit.rules import K_MAX
+from tests.walls import before_a_wall
 
 BACKENDS = kernels.backends()
 seeds = st.integers(0, 2**32 - 1)
@@ -278,7 +279,8 @@ def test_codes_beyond_their_bits_are_errors(backend, bits):
 
 @every_backend
 @pytest.mark.parametrize(
-    "pos, neg, place", ((1 << 5, 1 << 5, "row 2, column 69"), (0, 1 << 6, "padding at row 2, column 70"))
+    "pos, neg, place",
+    ((1 << 5, 1 << 5, "row 2, column 69"), (0, 1 << 6, "padding at row 2, column 70"), (1 << 63, 0, "padding at row 2, column 127")),
 )
 def test_planes_that_break_the_rule_are_errors(backend, pos, neg, place):
     planes = np.zeros((2, 3, 2), np.uint64)
@@ -309,6 +311,41 @@ def test_wrong_arguments_of_the_int8_product_are_errors(backend, x, w):
 def test_packing_rejects_what_is_not_ternary(backend, codes):
     with pytest.raises(BadInputError, match="ternary codes"):
         kernels.pack_planes(codes, backend)
+
+
+@pytest.mark.skipif(lib is None, reason="needs the C kernels")
+@pytest.mark.parametrize("m, n, k, bits", [(1, 1, 1, 1), (3, 5, 64, 8), (8, 16, 65, 2), (9, 17, 130, 8), (2, 64, 63, 5)])
+@pytest.mark.parametrize("backend", [name for name in kernels.backends() if name != "numpy"])
+def test_products_touch_nothing_beyond_their_arrays(backend, m, n, k, bits):
+    rng, level, words, padded = np.random.default_rng(0), LEVELS[backend], -(-k // 64), -(-k // 64) * 64
+    codes = before_a_wall(rng.integers(-1, 2, (n, k), dtype=np.int8))
+    x = before_a_wall(rng.integers(-(1 << bits - 1), 1 << bits - 1, (m, k), dtype=np.int8))
+    rows = before_a_wall(np.pad(x, [(0, 0), (0, padded - k)]))
+    planes, work = (before_a_wall(np.full(shape, 2**64 - 1, np.uint64)) for shape in ((2, n, words), (m, words, bits)))
+    counts, init, out = (before_a_wall(np.full(shape, 7, np.int32)) for shape in (n, m, (m, n)))
+    panel = before_a_wall(np.empty(padded * lib.REFVIT_PANEL_COLS, np.uint8))
+    expected = x.astype(np.int32) @ codes.T.astype(np.int32)
+    assert lib.refvit_pack_planes(level, n, k, pointer(codes), pointer(planes)) == lib.REFVIT_OK
+    assert (planes == bitplanes.pack_planes(codes)).all()
+    assert lib.refvit_check_planes(n, k, pointer(planes), pointer(counts)) == lib.REFVIT_OK
+    assert counts.tolist() == (codes < 0).sum(axis=1).tolist()
+    rest = (pointer(init), ffi.from_buffer("uint8_t[]", panel), pointer(out))
+    for product in (
+        lambda: lib.refvit_ternary_matmul(level, m, n, k, bits, pointer(x), pointer(planes), pointer(counts), pointer(work), work.size, rest[2]),
+        lambda: lib.refvit_ternary_dot(level, m, n, k, pointer(rows), pointer(planes), *rest),
+        lambda: lib.refvit_int8_dot(level, 1, m, n, k, pointer(rows), pointer(codes), 0, *rest),
+        lambda: lib.refvit_int8_dot(level, 1, m, n, k, pointer(rows), pointer(before_a_wall(codes.T)), 1, *rest),
+    ):
+        out[...] = 7
+        assert product() == lib.REFVIT_OK and (out == expected).all()
+
+
+@pytest.mark.skipif(lib is None, reason="needs the C kernels")
+@pytest.mark.parametrize("backend", [name for name in kernels.backends() if name != "numpy"])
+def test_products_of_no_inputs_are_zero(backend):
+    out, counts, null, level = np.full(6, 7, np.int32), np.zeros(3, np.int32), ffi.NULL, LEVELS[backend]
+    assert lib.refvit_ternary_matmul(level, 2, 3, 0, 8, null, null, pointer(counts), null, 0, pointer(out)) == lib.REFVIT_OK
+    assert out.tolist() == [0] * 6
 
 
 @pytest.mark.skipif(lib is None, reason="needs the C kernels")
@@ -345,6 +382,8 @@ def test_the_c_entries_of_float_rows_check_backends_and_sizes_themselves():
         "gelu": (1, null, null),
         "exp": (1, null, null),
         "erf": (1, null, null),
+        "gelu_codes": (1, 1, 8, null, null, null, null),
+        "softmax_codes": (1, 1, null, null, null),
         "matmul16": (1, 1, 1, 1, null, null, null),
     }
     for name, values in arguments.items():
@@ -353,7 +392,9 @@ def test_the_c_entries_of_float_rows_check_backends_and_sizes_themselves():
     for bits in (1, 9):
         assert lib.refvit_symmetric_scale(0, 1, 1, bits, null, null) == lib.REFVIT_BAD_SIZE
         assert lib.refvit_minmax_scale(0, 1, 1, bits, null, null, null) == lib.REFVIT_BAD_SIZE
+        assert lib.refvit_gelu_codes(0, 1, 1, bits, null, null, null, null) == lib.REFVIT_BAD_SIZE
     for low, high in ((-129, 127), (-128, 128), (1, 0)):
         assert lib.refvit_quantize_rows(0, 1, 1, low, high, null, null, null, null) == lib.REFVIT_BAD_SIZE
     assert lib.refvit_softmax(0, 1, 0, null, null) == lib.REFVIT_BAD_SIZE
+    assert lib.refvit_softmax_codes(0, 1, 0, null, null, null) == lib.REFVIT_BAD_SIZE
     assert lib.refvit_layernorm(0, 1, 0, null, null, null, 0.0, null) == lib.REFVIT_BAD_SIZE

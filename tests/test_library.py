@@ -4,6 +4,8 @@ import json
 import math
 import os
 import platform
+import re
+import resource
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,6 +21,7 @@ from refvit.cli import main
 from refvit.config import QuantConfig
 from refvit.labels import imagenet_names
 from tests.test_engine import NARROW, PADDED_SWIN, SETTINGS, packed
+from tools.fuzz_seeds import VIT
 
 ROOT = Path(__file__).parents[1]
 TEXT_MAX, PEAK_MAX = 200_000, 20.0  # bytes of code of the library; MB of a DeiT-S with one thread
@@ -88,7 +91,8 @@ def test_without_threads(tmp_path):
     assert "pthread" not in subprocess.run(["nm", "-u", folder / "librefvit.a"], capture_output=True, text=True, check=True).stdout
     for name, fields in NARROW:
         model, pixels, expected = saved(tmp_path, packed(name, fields, QuantConfig()), "base3")
-        assert bits(client, "memory", model, pixels).tobytes() == expected.tobytes()
+        for how in ("memory", "together"):
+            assert bits(client, how, model, pixels).tobytes() == expected.tobytes()
 
 
 CALLS = ("malloc", "calloc", "realloc", "free", "mmap", "munmap", "open", "close", "stat", "fstat", "fopen", "fclose",
@@ -224,11 +228,18 @@ WRONG = [  # arguments (M model, P picture, F folder of wrong files), exit code,
     ("M F/long.ppm", 3, "try refvit preprocess"),
     ("M F/grey.ppm", 3, "not a picture"),
     ("M F/deep.ppm", 3, "not a picture"),
+    ("M F", 3, "cannot be read: Is a directory"),
+    ("F/one_channel P", 4, "expected 3 channels, got 1"),
+    ("F/overflow P", 3, "NaN"),
 ]
 
 
 @pytest.mark.parametrize("line, expected, words", WRONG)
 def test_a_mistake_is_one_line(run, boxed, tmp_path, line, expected, words):
+    packed("deit_tiny_patch16_224", VIT | {"img_size": 32, "in_chans": 1}, QuantConfig()).save(tmp_path / "one_channel")
+    engine = packed("deit_tiny_patch16_224", VIT | {"img_size": 32}, QuantConfig())
+    engine.params["pos_embed"][...] = 3e38
+    engine.save(tmp_path / "overflow")
     data, pixels = Path(boxed[0]).read_bytes(), bytes(32 * 32 * 3)
     contents = {
         "cut": data[:-9], "flipped": data[:-9] + bytes([data[-9] ^ 1]) + data[-8:], "empty": b"",
@@ -251,6 +262,31 @@ def test_the_environment_chooses_threads_and_kernels(run, boxed):
     for environment in ({"REFVIT_BACKEND": "abacus"}, {"REFVIT_THREADS": "many"}):
         code, _, err = run(*boxed, **environment)
         assert code == 2 and set(environment.values()).pop() in err
+
+
+def test_the_time_is_a_line_too(run, boxed):
+    code, out, err = run("--bench", "--threads", "1", *boxed)
+    assert code == 0 and err == "" and re.fullmatch(r"\d+\.\d\d ms, \d+\.\d MB, threads 1, \w+, .+\n", out)
+
+
+def test_a_full_disk_is_an_error(built, boxed):
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([built / "refvit-run", *boxed], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert process.returncode == 3 and "output: cannot be written: No space left" in process.stderr
+
+
+def test_too_little_memory_is_an_error(built, boxed, tmp_path):
+    """For a picture of 154 MB, for the stacks of a thousand threads."""
+    sizes = VIT | {"img_size": 7168, "patch_size": 128, "embed_dim": 1, "num_heads": 1}
+    pack(create_model("deit_tiny_patch16_224", **sizes).with_quant(QuantConfig())).save(tmp_path / "m")
+    for arguments, code, words in ((["1", tmp_path / "m", "none"], 3, "not enough memory"), (["1000", *boxed], 2, "as many as the system gives")):
+        command = [built / "refvit-run", "--threads", *arguments]
+        process = subprocess.run(command, capture_output=True, text=True, preexec_fn=little_memory)
+        assert process.returncode == code and words in process.stderr
+
+
+def little_memory():
+    resource.setrlimit(resource.RLIMIT_AS, (100 << 20, 100 << 20))
 
 
 def test_help_has_an_example(run):

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from refvit import create_model, load_model, pack, safetensors
+from refvit import create_model, load_model, pack, pack_planes, safetensors
 from refvit.config import QuantConfig
 from refvit.errors import BadInputError, RefvitError, UsageError
+from refvit.packed import PackedLinear, check_linear
+from refvit.rules import K_MAX
 from tests.test_engine import NARROW, SETTINGS, packed, pictures
 from tests.test_model import NARROW_SWIN, NARROW_VIT
 
@@ -75,7 +77,7 @@ DAMAGE = {
     ),
     "base3 above 242": ("base3", lambda t, m: t.update({f"{QKV}.weight.base3": change(t[f"{QKV}.weight.base3"], 0, 243)}), QKV),
     "base3 short": ("base3", lambda t, m: t.update({f"{QKV}.weight.base3": t[f"{QKV}.weight.base3"][:-1]}), QKV),
-    "code -128": ("planes", lambda t, m: t.update({"head.weight.int8": change(t["head.weight.int8"], (0, 0), -128)}), "head"),
+    "code -128": ("planes", lambda t, m: t.update({"head.weight.int8": change(t["head.weight.int8"], (0, 0), -128)}), "got -128"),
     "version 1.0": ("planes", lambda t, m: m.update(spec_version="1.0"), "spec_version"),
     "key twice": ("planes", lambda t, m: m.update(quant=m["quant"][:-1] + ', "act_bits": 8}'), "act_bits"),
     "NaN scale": ("planes", lambda t, m: t.update({f"{QKV}.weight.alpha": change(t[f"{QKV}.weight.alpha"], 3, np.nan)}), QKV),
@@ -144,3 +146,32 @@ def test_no_file_is_written_that_would_be_refused():
         with pytest.raises(BadInputError, match=name):
             pack(model.with_quant(QuantConfig()))
         model.params[name][...] = kept
+
+
+@pytest.mark.parametrize("switch", ["weight_bits", "act_bits", "patch_bits", "head_bits"])
+def test_floats_are_not_packed(switch):
+    model = create_model("deit_tiny_patch16_224", **NARROW_VIT)
+    with pytest.raises(UsageError, match="bits"):
+        pack(model.with_quant(QuantConfig(**{switch: 32})))
+
+
+@pytest.mark.parametrize("bits, act_bits, quantizer, codes, fits", [
+    (2, 8, "symmetric", np.zeros(K_MAX, np.int8), True),
+    (2, 8, "symmetric", np.zeros(K_MAX + 1, np.int8), False),
+    (8, 8, "symmetric", np.full(K_MAX - 1, 127, np.int8), True),
+    (8, 8, "symmetric", np.full(K_MAX, 127, np.int8), False),
+    (8, 8, "minmax", np.r_[np.full(66311, -127), 7].astype(np.int8), True),  # 255 x 8421504 is 127 below 2^31
+    (8, 8, "minmax", np.r_[np.full(66311, 127), -8].astype(np.int8), False),
+    (8, 7, "minmax", np.full(K_MAX - 1, 127, np.int8), True),
+    (2, 8, "minmax", np.resize([-1, 1], K_MAX).astype(np.int8), True),
+])  # fmt: skip
+def test_accumulators_that_may_leave_int32_are_refused(bits, act_bits, quantizer, codes, fits):
+    """N6, N7."""
+    codes = codes[None]
+    weight = pack_planes(codes) if bits == 2 else codes
+    linear = PackedLinear("layer", bits, weight, np.ones(1, np.float32), None, codes.size, act_bits)
+    if fits:
+        check_linear(linear, QuantConfig(act_quantizer=quantizer))
+    else:
+        with pytest.raises(BadInputError, match="layer"):
+            check_linear(linear, QuantConfig(act_quantizer=quantizer))

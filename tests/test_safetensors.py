@@ -157,6 +157,10 @@ BAD_HEADERS = {
     "shape overflows beside zero": {"a": {**F32, "shape": [2**62, 2**62, 0], "data_offsets": [0, 0]}, "b": F32},
     "offsets backwards": {"a": {**F32, "data_offsets": [8, 0]}},
     "three offsets": {"a": {**F32, "data_offsets": [0, 8, 8]}},
+    "offsets of fractions": {"a": {**F32, "data_offsets": [0.0, 8.0]}},
+    "offsets not a list": {"a": {**F32, "data_offsets": 8}},
+    "one offset": {"a": {**F32, "data_offsets": [8]}},
+    "offset negative": {"a": {**F32, "data_offsets": [-8, 0]}},
     "offset beyond the file": {"a": {**F32, "shape": [4], "data_offsets": [0, 16]}},
     "hole before": {"a": {**F32, "shape": [1], "data_offsets": [4, 8]}},
     "hole after": {"a": {**F32, "shape": [1], "data_offsets": [0, 4]}},
@@ -180,6 +184,16 @@ def test_header_length_is_checked_before_it_is_believed(tmp_path, length):
 def test_header_above_the_cap_is_refused_though_the_file_holds_it(tmp_path):
     with pytest.raises(BadInputError, match="header too long"):
         read(tmp_path, file_bytes(b"{}" + b" " * safetensors.HEADER_MAX))
+
+
+def test_sizes_beside_a_zero_are_bounded(tmp_path):
+    """NumPy counts the bytes as if there were elements: eight times 2^60 would be too many."""
+    shape = [0, 2**60 - 1]
+    tensor = {"dtype": "F64", "shape": shape, "data_offsets": [0, 0]}
+    assert read(tmp_path, file_bytes({"a": tensor}))[0]["a"].shape == tuple(shape)
+    for shape in ([0, 2**60], [2**59, 0, 2], [0, 2**63]):
+        with pytest.raises(BadInputError, match="2\\^60"):
+            read(tmp_path, file_bytes({"a": {**tensor, "shape": shape, "dtype": "U8"}}))
 
 
 def test_file_without_tensors_is_valid(tmp_path):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refvit.errors import BadInputError, UsageError
@@ -48,6 +48,14 @@ def test_sums_equal_fsum(w):
     assert exact_row_sums(magnitude).tolist() == [math.fsum(row.tolist()) for row in magnitude]
 
 
+@pytest.mark.parametrize("unit", (1.0, 2.0**-90))
+def test_a_sum_just_beyond_what_float64_holds(unit):
+    """Multiples of a unit that add up to more than 2^53 of it: added one after the other they lose 2."""
+    row = np.array([3.3e15, 3.3e15, 3.3e15, 2.0**23 + 1, 2.0**23 + 1], np.float32) * np.float32(unit)
+    assert exact_row_sums(row[None])[0] == math.fsum(row.tolist()) == row.sum(dtype=np.float64) + 2 * unit
+
+
+@settings(deadline=None)
 @given(matrices(st.integers(-40, 40).map(float), cols=st.integers(1, 7)))
 def test_optimum_equals_brute_force(w):
     """Small integers, so that every sum of squares here is exact or nearly so; alpha itself is rounded to float32."""
@@ -109,6 +117,13 @@ def test_ternarizing_a_ternary_matrix_is_the_identity(w, granularity, threshold)
     again, alpha_again = ternarize(dequantize(codes, alpha), granularity, threshold)
     assert (again == codes * (alpha > 0)[:, None]).all()
     assert (alpha_again[codes.any(axis=1)] == alpha[codes.any(axis=1)]).all()
+
+
+@pytest.mark.parametrize("switches", SWITCHES)
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (1, 0)])
+def test_empty_matrices(switches, shape):
+    codes, alpha = ternarize(np.zeros(shape, np.float32), *switches)
+    assert codes.shape == shape and alpha.tolist() == [0.0] * shape[0]
 
 
 @pytest.mark.parametrize("switches", SWITCHES)

@@ -7,17 +7,27 @@ void note_status(struct run *run, int status)
         __atomic_store_n(&run->status, status, __ATOMIC_RELAXED);
 }
 
+/* a / b, rounded up. */
+static size_t ceil_div(size_t a, size_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 struct chunks chunks_of(size_t tokens, size_t threads)
 {
-    size_t count = (tokens + CHUNK_ROWS - 1) / CHUNK_ROWS;
-    count = (count + threads - 1) / threads * threads;
-    return (struct chunks){count, (tokens + count - 1) / count};
+    const size_t count = ceil_div(ceil_div(tokens, CHUNK_ROWS), threads) * threads;
+    return (struct chunks){count, ceil_div(tokens, count)};
 }
 
 size_t rows_in(struct chunks chunks, size_t tokens, size_t chunk)
 {
     const size_t start = chunk * chunks.rows;
-    return start >= tokens ? 0 : tokens - start < chunks.rows ? tokens - start : chunks.rows;
+    return smaller(tokens, start + chunks.rows) - smaller(tokens, start);
 }
 
 void each(struct run *run, struct scratch *scratch, size_t units, unit_function *function, const void *what)

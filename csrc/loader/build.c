@@ -21,7 +21,7 @@ static void fill_norm(struct builder *b, struct refvit_norm *norm, const char *n
 static void fill_planes(struct builder *b, struct refvit_linear *layer, const char *name)
 {
     const size_t n = layer->n, k = layer->k, words = words_of(k);
-    char full[2 * NAME_MAX_BYTES];
+    char full[NAME_MAX_BYTES];
     snprintf(full, sizeof full, "%s.weight.base3", name);
     int32_t *counts = arena_take(&b->arena, n, 1, sizeof *counts);
     if (find_tensor(b->header, full, U8)) {
@@ -85,7 +85,7 @@ static void fill_static(struct builder *b, struct refvit_linear *layer, const ch
     const float *s = take_floats(b, name, ".act.scale", 1, (uint64_t[]){1});
     const int32_t *zp = take_tensor(b, name, ".act.zero_point", I32, 1, (uint64_t[]){1});
     const int32_t low = b->settings->minmax ? -(1 << (layer->act_bits - 1)) : 0;
-    if (!b->arena.base || !s || !zp)
+    if (!b->arena.base || !s)
         return;
     if (*s < 0x1p-126f || *zp < low || *zp > (low ? -low - 1 : 0))
         refuse(b, name, "", "static scale below 2^-126, or its zero point out of range");
@@ -180,12 +180,11 @@ static void fill_stage(struct builder *b, struct refvit_stage *stage, size_t ind
 {
     const struct settings *s = b->settings;
     const struct geometry g = geometry_of(s, index);
-    const size_t across = s->swin ? (g.side + g.window - 1) / g.window : 1;
     const size_t prefix = s->swin ? 0 : 1 + (size_t)s->distilled, tokens = g.side * g.side + prefix;
     struct refvit_block spare = {.mask = NULL};
     *stage = (struct refvit_stage){.side = s->swin ? g.side : 0, .tokens = tokens, .width = g.width,
                                    .hidden = (size_t)((double)g.width * s->mlp_ratio), .heads = (size_t)s->heads[index],
-                                   .windows = across * across, .window = s->swin ? g.window * g.window : tokens,
+                                   .windows = g.across * g.across, .window = s->swin ? g.window * g.window : tokens,
                                    .depth = (size_t)s->depths[index]};
     if (!s->float_attention && stage->window >= K_MAX)
         refuse(b, "metadata", "", "tokens of a window; expected below 2^17 (N7)");
@@ -196,10 +195,10 @@ static void fill_stage(struct builder *b, struct refvit_stage *stage, size_t ind
     if (index > 0)
         fill_merge(b, stage, index);
     struct refvit_block *blocks = take_structs(b, stage->depth, sizeof *blocks, &spare);
-    const size_t shift = s->swin && g.side > (size_t)s->window_size && stage->depth > 1 ? g.window / 2 : 0;
-    const int32_t *rows = s->swin ? window_rows(b, g.side, g.window, 0) : NULL;
-    const int32_t *shifted = shift ? window_rows(b, g.side, g.window, shift) : rows;
-    const float *mask = shift ? window_mask(b, g.side, g.window, shift) : NULL;
+    const size_t shift = s->swin && g.side > (size_t)s->window_size ? g.window / 2 : 0;
+    const int32_t *rows = s->swin ? window_rows(b, &g, 0) : NULL;
+    const int32_t *shifted = shift ? window_rows(b, &g, shift) : rows;
+    const float *mask = shift ? window_mask(b, &g, shift) : NULL;
     for (size_t i = 0; i < stage->depth && !b->status; i++) {
         char name[NAME_MAX_BYTES];
         struct refvit_block *block = AT(b, blocks, i);
@@ -280,6 +279,6 @@ void build_model(struct builder *b, struct refvit_model *model)
     fill_heads(b, model, width);
     for (size_t i = 0; i < b->header->tensor_count && !b->status; i++)
         if (!b->header->tensors[i].taken)
-            b->status = complain(b->message, REFVIT_BAD_FILE, "tensor '%.*s': not one of this model",
-                                 (int)(b->header->tensors[i].name.length < 100 ? b->header->tensors[i].name.length : 100), b->header->tensors[i].name.at);
+            b->status = complain(b->message, REFVIT_BAD_FILE, "not a tensor of this model: '%.*s'",
+                                 (int)b->header->tensors[i].name.length, b->header->tensors[i].name.at);
 }

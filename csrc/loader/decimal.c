@@ -1,7 +1,7 @@
 /* Decimal text to a double, rounded to nearest. strtod does it, but for a decimal point it asks the locale; so it gets
    the digits without one, and the exponent that makes up for it. */
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "json.h"
 
@@ -18,7 +18,7 @@ double decimal_value(struct text number)
     char buffer[KEPT + 16];
     const char *at = number.at, *end = at + number.length;
     size_t used = 0;
-    int64_t exponent = 0, stated = 0;
+    int64_t exponent = 0, stated = 0, sign = 1;
     int fraction = 0, dropped = 0;
     if (*at == '-')
         buffer[used++] = *at++;
@@ -38,21 +38,19 @@ double decimal_value(struct text number)
             exponent++;
         }
     }
-    const int negative = at + 1 < end && at[1] == '-';
-    for (at += at < end; at < end; at++)
-        if (*at >= '0' && *at <= '9')
+    for (at += at < end; at < end; at++) {
+        if (*at == '-')
+            sign = -1;
+        else if (*at != '+')
             stated = clamp(stated * 10 + (*at - '0'), (int64_t)1 << 40);
+    }
     if (used == first)
         buffer[used++] = '0';
     if (dropped) {
         buffer[used++] = '1';
         exponent--;
     }
-    exponent = clamp(exponent + (negative ? -stated : stated), EXPONENT);
-    buffer[used++] = 'e';
-    buffer[used++] = exponent < 0 ? '-' : '+';
-    for (int64_t size = exponent < 0 ? -exponent : exponent, unit = 10000; unit > 0; unit /= 10)
-        buffer[used++] = (char)('0' + size / unit % 10);
-    buffer[used] = '\0';
+    exponent = clamp(exponent + sign * stated, EXPONENT);
+    snprintf(buffer + used, sizeof buffer - used, "e%d", (int)exponent);
     return strtod(buffer, NULL);
 }

@@ -17,6 +17,11 @@ static const struct {
     [U64] = {"U64", 8},   [I64] = {"I64", 8}, [F64] = {"F64", 8},
 };
 
+size_t bytes_of(enum dtype dtype)
+{
+    return dtypes[dtype].bytes;
+}
+
 /* Up to `most` sizes of a list, negative ones refused.  -> how many there are */
 static size_t read_sizes(struct json *j, size_t most, uint64_t *sizes)
 {
@@ -46,10 +51,10 @@ static int read_dtype(struct json *j, enum dtype *dtype)
 /* The description of a tensor: dtype, shape and data_offsets, once each, and bytes that agree with them. */
 static int read_tensor(struct json *j, struct tensor *tensor)
 {
-    uint64_t offsets[2] = {0, 0}, elements = 1;
+    uint64_t offsets[2], elements = 1;
     unsigned seen = 0;
     struct text key;
-    size_t done = 0, ends = 0;
+    size_t done = 0;
     json_open(j, '{');
     while (json_more(j, '}', &done) && json_key(j, &key)) {
         const unsigned field = json_is(key, "dtype") ? 1 : json_is(key, "shape") ? 2 : json_is(key, "data_offsets") ? 4 : 0;
@@ -58,10 +63,10 @@ static int read_tensor(struct json *j, struct tensor *tensor)
         seen |= field;
         if (field == 2)
             tensor->dimensions = read_sizes(j, DIMENSIONS, tensor->shape);
-        if (field == 4)
-            ends = read_sizes(j, 2, offsets);
+        if (field == 4 && read_sizes(j, 2, offsets) != 2)
+            return 0;
     }
-    if (j->failed || seen != 7 || ends != 2 || offsets[1] < offsets[0])
+    if (j->failed || seen != 7 || offsets[1] < offsets[0])
         return 0;
     for (size_t i = 0; i < tensor->dimensions; i++) {
         if (tensor->shape[i] == 0 || tensor->shape[i] >= ELEMENTS_MAX / elements) /* no tensor of a model is empty */
@@ -70,7 +75,7 @@ static int read_tensor(struct json *j, struct tensor *tensor)
     }
     tensor->begin = offsets[0];
     tensor->end = offsets[1];
-    return offsets[1] - offsets[0] == elements * dtypes[tensor->dtype].bytes;
+    return offsets[1] - offsets[0] == elements * bytes_of(tensor->dtype);
 }
 
 /* A text that needs decoding goes into the room for that; any other stays where it is. */
@@ -115,8 +120,8 @@ static int walk(struct text text, struct header *header, char *message)
         }
         tensor.name = decoded(header, name);
         if (!read_tensor(&j, &tensor))
-            return complain(message, REFVIT_BAD_FILE, "tensor '%.*s': dtype, shape and data_offsets missing, wrong or not in agreement",
-                            (int)(name.length < 100 ? name.length : 100), name.at);
+            return complain(message, REFVIT_BAD_FILE, "dtype, shape and data_offsets missing, wrong or not in agreement: tensor '%.*s'",
+                            (int)name.length, name.at);
         if (header->tensors)
             header->tensors[header->tensor_count] = tensor;
         header->tensor_count++;
@@ -133,10 +138,9 @@ int count_header(const uint8_t *bytes, size_t count, struct header *header, char
     uint64_t length = 0;
     for (size_t i = 0; i < 8 && i < count; i++)
         length |= (uint64_t)bytes[i] << (8 * i);
-    if (count < 8 || length > count - 8)
-        return complain(message, REFVIT_BAD_FILE, "not a safetensors file or cut off; expected 8 bytes and a header, got %zu bytes in all", count);
-    if (length > HEADER_MAX)
-        return complain(message, REFVIT_BAD_FILE, "header too long; expected at most %d bytes", HEADER_MAX);
+    if (length > HEADER_MAX || count < length + 8)
+        return complain(message, REFVIT_BAD_FILE,
+                        "not a safetensors file or cut off; expected 8 bytes and a header of at most %d, got %zu bytes in all", HEADER_MAX, count);
     const struct text text = {(const char *)bytes + 8, (size_t)length};
     if (!length || *text.at != '{' || !is_utf8(text))
         return complain(message, REFVIT_BAD_FILE, "not a safetensors file; expected a header \"{...}\" in UTF-8");
@@ -144,10 +148,15 @@ int count_header(const uint8_t *bytes, size_t count, struct header *header, char
     return walk(text, header, message);
 }
 
+static int compare(uint64_t a, uint64_t b)
+{
+    return (a > b) - (a < b);
+}
+
 static int compare_texts(struct text a, struct text b)
 {
     const int order = memcmp(a.at, b.at, a.length < b.length ? a.length : b.length);
-    return order ? order : (a.length > b.length) - (a.length < b.length);
+    return order ? order : compare(a.length, b.length);
 }
 
 static int by_key(const void *a, const void *b)
@@ -159,17 +168,16 @@ static int by_key(const void *a, const void *b)
 static int canonically(const void *a, const void *b)
 {
     const struct tensor *x = a, *y = b;
-    const size_t p = dtypes[x->dtype].bytes, q = dtypes[y->dtype].bytes;
-    return p != q ? (p < q) - (p > q) : compare_texts(x->name, y->name);
+    const int order = compare(bytes_of(y->dtype), bytes_of(x->dtype));
+    return order ? order : compare_texts(x->name, y->name);
 }
 
 static int by_place(const void *a, const void *b)
 {
-    const struct tensor *x = a, *y = b;
-    return x->begin != y->begin ? (x->begin > y->begin) - (x->begin < y->begin) : (x->end > y->end) - (x->end < y->end);
+    return compare(((const struct tensor *)a)->begin, ((const struct tensor *)b)->begin);
 }
 
-/* Whether the tensors cover the buffer, one after the other. */
+/* Whether the tensors, none of which is empty, cover the buffer, one after the other. */
 static int covers(struct header *header)
 {
     uint64_t position = 0;

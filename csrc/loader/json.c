@@ -81,9 +81,9 @@ static unsigned escape(const char *at, const char *end, size_t *length)
     *length = 5;
     if (first < HIGH_SURROGATE || (first > 0xdfff && first < 0x10000))
         return first;
-    if (first >= LOW_SURROGATE || end - at < 11 || at[5] != '\\' || at[6] != 'u' || !is_low(hex4(at + 7, end)))
+    if (end - at < 11 || at[5] != '\\' || at[6] != 'u' || !is_low(hex4(at + 7, end)))
         return 0x110000;
-    *length = 11;
+    *length = 11; /* a low one in the place of the high one gives 0x110000 or more */
     return 0x10000 + ((first - HIGH_SURROGATE) << 10) + (hex4(at + 7, end) - LOW_SURROGATE);
 }
 
@@ -175,7 +175,7 @@ int json_number(struct json *j, double *value)
 int json_word(struct json *j, const char *word)
 {
     const size_t length = strlen(word);
-    if (json_peek(j) != *word || (size_t)(j->end - j->at) < length || memcmp(j->at, word, length))
+    if (!json_peek(j) || (size_t)(j->end - j->at) < length || memcmp(j->at, word, length))
         return fail(j);
     j->at += length;
     return 1;

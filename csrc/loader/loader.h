@@ -27,6 +27,9 @@ void sort_items(void *items, size_t count, size_t size, compare_function *compar
 
 enum dtype { BOOL, U8, I8, U16, I16, F16, BF16, U32, I32, F32, U64, I64, F64, DTYPES };
 
+/* Of one element. */
+size_t bytes_of(enum dtype dtype);
+
 #define DIMENSIONS 4 /* more than any tensor of a model has */
 
 struct tensor {
@@ -84,9 +87,9 @@ int read_settings(const struct header *header, struct settings *settings, char *
 /* The normalised values of 8-bit pixels (N12) [3][256].  -> whether all are finite */
 int pixel_table(const double *mean, const double *std, float *pixels);
 
-/* Side, width and window side of a stage. */
+/* Side, width and window side of a stage, and how many windows lie side by side. */
 struct geometry {
-    size_t side, width, window;
+    size_t side, width, window, across;
 };
 struct geometry geometry_of(const struct settings *settings, size_t stage);
 
@@ -105,7 +108,7 @@ void build_model(struct builder *builder, struct refvit_model *model);
 /* Note the first thing that is wrong.  -> NULL */
 const void *refuse(struct builder *builder, const char *name, const char *suffix, const char *what);
 
-#define NAME_MAX_BYTES 96 /* of a layer; the longest, of block 1023, has 37 */
+#define NAME_MAX_BYTES 96 /* of a tensor; the longest, of block 1023, has 61 */
 
 /* The tensor NAMEsuffix of this dtype and shape, aligned to its elements: in place or copied. NULL where there is none,
    or where it is to be copied and there is no memory yet. */
@@ -116,8 +119,8 @@ const void *take_tensor(struct builder *builder, const char *name, const char *s
 const float *take_floats(struct builder *builder, const char *name, const char *suffix, size_t dimensions, const uint64_t *shape);
 
 /* What blocks of one stage and shift share: the tokens of each window, and the mask. */
-const int32_t *window_rows(struct builder *builder, size_t side, size_t window, size_t shift);
-const float *window_mask(struct builder *builder, size_t side, size_t window, size_t shift);
+const int32_t *window_rows(struct builder *builder, const struct geometry *geometry, size_t shift);
+const float *window_mask(struct builder *builder, const struct geometry *geometry, size_t shift);
 
 /* Biases of positions [heads][T][T] out of their table. */
 const float *window_bias(struct builder *builder, const char *block, size_t window, size_t heads);

@@ -153,10 +153,11 @@ static int sizes_fit(const struct settings *s)
 
 struct geometry geometry_of(const struct settings *s, size_t stage)
 {
-    struct geometry g = {(size_t)(s->img_size / s->patch_size), (size_t)s->embed_dim << stage, 0};
+    struct geometry g = {.side = (size_t)(s->img_size / s->patch_size), .width = (size_t)s->embed_dim << stage};
     for (size_t i = 0; i < stage; i++)
         g.side = (g.side + 1) / 2;
-    g.window = g.side < (size_t)s->window_size ? g.side : (size_t)s->window_size;
+    g.window = s->swin && g.side > (size_t)s->window_size ? (size_t)s->window_size : g.side;
+    g.across = (g.side + g.window - 1) / g.window;
     return g;
 }
 
@@ -166,7 +167,7 @@ static double window_tables(const struct settings *s)
     double entries = 0.0;
     for (size_t i = 0; s->swin && i < (size_t)s->stages; i++) {
         const struct geometry g = geometry_of(s, i);
-        const double across = (double)((g.side + g.window - 1) / g.window), w = across * across, t = (double)(g.window * g.window);
+        const double w = (double)(g.across * g.across), t = (double)(g.window * g.window);
         entries += t * t * ((double)(size_t)s->heads[i] * (double)(size_t)s->depths[i] + w) + 2.0 * w * t;
     }
     return entries;

@@ -21,12 +21,14 @@ int complain(char *message, int status, const char *format, ...)
 
 void *arena_take(struct arena *arena, size_t a, size_t b, size_t bytes)
 {
-    const size_t start = arena->used, most = SIZE_MAX - REFVIT_ALIGN;
-    if (a && b && (b > most / a || bytes > most / (a * b) || a * b * bytes > most - (start < most ? start : most))) {
+    const size_t start = arena->used;
+    size_t size, end;
+    if (__builtin_mul_overflow(a, b, &size) || __builtin_mul_overflow(size, bytes, &size) ||
+        __builtin_add_overflow(start, size, &end) || __builtin_add_overflow(end, REFVIT_ALIGN - 1, &end)) {
         arena->used = SIZE_MAX;
         return NULL;
     }
-    arena->used += (a * b * bytes + REFVIT_ALIGN - 1) / REFVIT_ALIGN * REFVIT_ALIGN;
+    arena->used = end / REFVIT_ALIGN * REFVIT_ALIGN;
     return arena->base ? arena->base + start : NULL;
 }
 
@@ -40,8 +42,7 @@ const void *refuse(struct builder *b, const char *name, const char *suffix, cons
 const void *take_tensor(struct builder *b, const char *name, const char *suffix, enum dtype dtype, size_t dimensions,
                         const uint64_t *shape)
 {
-    char full[2 * NAME_MAX_BYTES];
-    const size_t element = dtype == U64 ? 8 : dtype == F32 || dtype == I32 ? 4 : 1;
+    char full[NAME_MAX_BYTES];
     snprintf(full, sizeof full, "%s%s", name, suffix);
     struct tensor *tensor = find_tensor(b->header, full, dtype);
     if (!tensor || tensor->dimensions != dimensions || memcmp(tensor->shape, shape, dimensions * sizeof *shape))
@@ -49,7 +50,7 @@ const void *take_tensor(struct builder *b, const char *name, const char *suffix,
     const uint8_t *bytes = b->header->buffer + tensor->begin;
     const size_t count = (size_t)(tensor->end - tensor->begin);
     tensor->taken = 1;
-    if ((uintptr_t)bytes % element == 0)
+    if ((uintptr_t)bytes % bytes_of(dtype) == 0)
         return bytes;
     void *copy = arena_take(&b->arena, count, 1, 1);
     return copy ? memcpy(copy, bytes, count) : NULL;

@@ -6,9 +6,9 @@
 
 #define MASKED -100.0f /* N10 */
 
-const int32_t *window_rows(struct builder *b, size_t side, size_t window, size_t shift)
+const int32_t *window_rows(struct builder *b, const struct geometry *g, size_t shift)
 {
-    const size_t across = (side + window - 1) / window, wide = across * window;
+    const size_t side = g->side, window = g->window, across = g->across, wide = across * window;
     int32_t *rows = arena_take(&b->arena, wide, wide, sizeof *rows);
     for (size_t i = 0; rows && i < wide * wide; i++) {
         const size_t number = i / (window * window), token = i % (window * window);
@@ -25,9 +25,9 @@ static int region(size_t position, size_t wide, size_t window, size_t shift)
     return (position >= wide - window) + (position >= wide - shift);
 }
 
-const float *window_mask(struct builder *b, size_t side, size_t window, size_t shift)
+const float *window_mask(struct builder *b, const struct geometry *g, size_t shift)
 {
-    const size_t across = (side + window - 1) / window, wide = across * window, t = window * window;
+    const size_t window = g->window, across = g->across, wide = across * window, t = window * window;
     float *mask = arena_take(&b->arena, wide * wide, t, sizeof *mask);
     for (size_t i = 0; mask && i < wide * wide * t; i++) {
         const size_t top = i / (t * t) / across * window, left = i / (t * t) % across * window;
