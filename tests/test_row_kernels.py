@@ -280,7 +280,6 @@ def test_kernels_write_their_result_alone(backend, k):
         assert not (y[32 : 32 + k] == 77).all(), name
 
 
-@needs_c
 @pytest.mark.parametrize("backend", NATIVE)
 @pytest.mark.parametrize("rows, k", ((1, 1), (3, 7), (4, 16), (2, 33), (5, 65)))
 def test_kernels_touch_nothing_beyond_their_arrays(backend, rows, k):
