@@ -10,7 +10,10 @@ C_COMPILERS := $(foreach cc,gcc clang,$(if $(shell command -v $(cc)),$(cc)))
 C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fno-math-errno -fno-fast-math -ffp-contract=off
 BUILD ?= build
 LIB_DEFINES ?=
-LIB_FLAGS = -std=c99 $(LIB_LEVEL) -fPIC -ffunction-sections -fno-asynchronous-unwind-tables -fno-math-errno \
+LDFLAGS ?=
+LIB_CPU := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)))
+LIB_MACHINE := $(if $(filter i%86,$(LIB_CPU)),-msse2 -mfpmath=sse) $(if $(filter s390x,$(LIB_CPU)),-fexcess-precision=fast)
+LIB_FLAGS = -std=c99 $(LIB_MACHINE) $(LIB_LEVEL) -fPIC -ffunction-sections -fno-asynchronous-unwind-tables -fno-math-errno \
             -fno-fast-math -ffp-contract=off $(LIB_DEFINES)
 LIB_LEVEL = -O3
 LIB_SOURCES := $(filter-out csrc/training/%,$(wildcard csrc/*.c csrc/*/*.c))
@@ -43,7 +46,7 @@ demo: setup ## Run the main job; WEIGHTS=file IMAGES="folder picture ..." classi
 test: setup ## Run the tests
 	$(VENV)/bin/python -m pytest -q -rs tests
 
-lib: $(addprefix $(BUILD)/,librefvit.a librefvit.so refvit.h refvit-run) ## Build the C library and refvit-run, without Python; CC=aarch64-linux-gnu-gcc crosses
+lib: $(addprefix $(BUILD)/,librefvit.a librefvit.so refvit.h refvit-run) ## Build the C library and refvit-run, without Python; CC=aarch64-linux-gnu-gcc crosses, LDFLAGS=-static links it statically
 
 $(LIB_SMALL:%=$(BUILD)/lib/%.o): LIB_LEVEL = -O2
 
@@ -55,9 +58,9 @@ $(BUILD)/lib/%.o: csrc/%.c $(HEADERS) $(BUILD)/lib/flags
 	@mkdir -p $(@D)
 	$(CC) $(LIB_FLAGS) -c -o $@ $<
 
-$(BUILD)/lib/all.o: $(LIB_OBJECTS) # one object, so that a program meets no other names than refvit_*
+$(BUILD)/lib/all.o: $(LIB_OBJECTS) # one object: a program meets refvit_* alone, and what i686 code shares of its compiler's
 	$(CC) -r -nostdlib -o $@ $(LIB_OBJECTS)
-	$(shell $(CC) -print-prog-name=objcopy) --wildcard --keep-global-symbol='refvit_*' $@
+	$(shell $(CC) -print-prog-name=objcopy) --wildcard --keep-global-symbol='refvit_*' --keep-global-symbol='__x86.*' $@
 
 $(BUILD)/librefvit.a: $(BUILD)/lib/all.o
 	rm -f $@
@@ -75,7 +78,7 @@ $(BUILD)/imagenet1k.h: refvit/data/imagenet1k.txt
 	cut -f2 $< | sed 's/.*/"&",/' > $@
 
 $(BUILD)/refvit-run: tools/refvit_run.c $(addprefix $(BUILD)/,refvit.h imagenet1k.h librefvit.a)
-	$(CC) $(LIB_FLAGS) -I$(BUILD) -Wl,--gc-sections -o $@ $< $(BUILD)/librefvit.a -lm -pthread
+	$(CC) $(LIB_FLAGS) -I$(BUILD) -Wl,--gc-sections $(LDFLAGS) -o $@ $< $(BUILD)/librefvit.a -lm -pthread
 
 compilers: setup ## Hold the kernels of gcc and clang at -O0, -O2, -O3 to the bits of NumPy, look for data races
 	REFVIT_COMPILERS=all REFVIT_REQUIRE=gcc,clang $(VENV)/bin/python -m pytest -q -rs tests/test_compilers.py
