@@ -16,6 +16,7 @@ LIB_MACHINE := $(if $(filter i%86,$(LIB_CPU)),-msse2 -mfpmath=sse) $(if $(filter
 LIB_FLAGS = -std=c99 $(LIB_MACHINE) $(LIB_LEVEL) -fPIC -ffunction-sections -fno-asynchronous-unwind-tables -fno-math-errno \
             -fno-fast-math -ffp-contract=off $(LIB_DEFINES)
 LIB_LEVEL = -O3
+LIB_SETTINGS = $(CC) $(LIB_FLAGS) $(LIB_SMALL) $(LDFLAGS)
 LIB_SOURCES := $(filter-out csrc/training/%,$(wildcard csrc/*.c csrc/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:csrc/%.c=$(BUILD)/lib/%.o)
 HEADERS := $(wildcard csrc/*.h csrc/*/*.h)
@@ -46,13 +47,13 @@ demo: setup ## Run the main job; WEIGHTS=file IMAGES="folder picture ..." classi
 test: setup ## Run the tests
 	$(VENV)/bin/python -m pytest -q -rs tests
 
-lib: $(addprefix $(BUILD)/,librefvit.a librefvit.so refvit.h refvit-run) ## Build the C library and refvit-run, without Python; CC=aarch64-linux-gnu-gcc crosses, LDFLAGS=-static links it statically
+lib: $(addprefix $(BUILD)/,librefvit.a librefvit.so refvit.h refvit-run) ## Build the C library and refvit-run, without Python; CC=aarch64-linux-gnu-gcc crosses, LDFLAGS=-static
 
 $(LIB_SMALL:%=$(BUILD)/lib/%.o): LIB_LEVEL = -O2
 
 $(BUILD)/lib/flags: FORCE # changes where what would be compiled changes
 	@mkdir -p $(@D)
-	@echo '$(CC) $(LIB_FLAGS) $(LIB_SMALL)' | cmp -s - $@ || echo '$(CC) $(LIB_FLAGS) $(LIB_SMALL)' > $@
+	@echo '$(LIB_SETTINGS)' | cmp -s - $@ || echo '$(LIB_SETTINGS)' > $@
 
 $(BUILD)/lib/%.o: csrc/%.c $(HEADERS) $(BUILD)/lib/flags
 	@mkdir -p $(@D)
@@ -96,7 +97,7 @@ mutants: setup ## Plant some 380 bugs in the NumPy engine, one by one: the kit m
 	nice $(VENV)/bin/python -m tests.kit_mutants
 
 cross-full: setup ## Hold the kernels on other CPUs, emulated, to the same bits; count their instructions (minutes)
-	REFVIT_CROSS=all REFVIT_REQUIRE=all $(VENV)/bin/python -m pytest -q -rs tests/test_cross.py tests/test_disassembly.py
+	REFVIT_CROSS=all REFVIT_REQUIRE=all $(VENV)/bin/python -m pytest -q -rs tests/test_cross.py tests/test_disassembly.py tests/test_library_cross.py
 	$(VENV)/bin/python -m tests.cross_counts
 
 exhaustive: build/exhaustive build/near_avx512 build/near_avx2 ## Hold exp, erf and the bounds of codes on all 2^32 inputs (minutes)

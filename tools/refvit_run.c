@@ -66,6 +66,15 @@ static size_t count_of(const char *what, const char *text)
     return value;
 }
 
+static long processors(void)
+{
+#if defined(REFVIT_NO_THREADS)
+    return 1;
+#else
+    return sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+}
+
 static struct options options_of(int count, char **arguments)
 {
     struct options o = {.top = 5, .how = REFVIT_MAP};
@@ -94,7 +103,7 @@ static struct options options_of(int count, char **arguments)
     if (given < 2)
         die(USAGE, "expected MODEL PICTURE; try refvit-run --help");
     if (!o.threads) {
-        const long online = sysconf(_SC_NPROCESSORS_ONLN);
+        const long online = processors();
         o.threads = threads ? count_of("REFVIT_THREADS", threads) : online > 0 ? (size_t)online : 1;
     }
     return o;
