@@ -10,9 +10,13 @@ C_COMPILERS := $(foreach cc,gcc clang,$(if $(shell command -v $(cc)),$(cc)))
 C_FLAGS := -std=c99 -O3 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -fno-math-errno -fno-fast-math -ffp-contract=off
 BUILD ?= build
 LIB_DEFINES ?=
-LIB_FLAGS = -std=c99 $(LIB_LEVEL) -fPIC -ffunction-sections -fno-asynchronous-unwind-tables -fno-math-errno \
+LDFLAGS ?=
+LIB_CPU := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine 2>/dev/null)))
+LIB_MACHINE := $(if $(filter i%86,$(LIB_CPU)),-msse2 -mfpmath=sse) $(if $(filter s390x,$(LIB_CPU)),-fexcess-precision=fast)
+LIB_FLAGS = -std=c99 $(LIB_MACHINE) $(LIB_LEVEL) -fPIC -ffunction-sections -fno-asynchronous-unwind-tables -fno-math-errno \
             -fno-fast-math -ffp-contract=off $(LIB_DEFINES)
 LIB_LEVEL = -O3
+LIB_SETTINGS = $(CC) $(LIB_FLAGS) $(LIB_SMALL) $(LDFLAGS)
 LIB_SOURCES := $(filter-out csrc/training/%,$(wildcard csrc/*.c csrc/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:csrc/%.c=$(BUILD)/lib/%.o)
 HEADERS := $(wildcard csrc/*.h csrc/*/*.h)
@@ -43,21 +47,21 @@ demo: setup ## Run the main job; WEIGHTS=file IMAGES="folder picture ..." classi
 test: setup ## Run the tests
 	$(VENV)/bin/python -m pytest -q -rs tests
 
-lib: $(addprefix $(BUILD)/,librefvit.a librefvit.so refvit.h refvit-run) ## Build the C library and refvit-run, without Python; CC=aarch64-linux-gnu-gcc crosses
+lib: $(addprefix $(BUILD)/,librefvit.a librefvit.so refvit.h refvit-run) ## Build the C library and refvit-run, without Python; CC=aarch64-linux-gnu-gcc crosses, LDFLAGS=-static
 
 $(LIB_SMALL:%=$(BUILD)/lib/%.o): LIB_LEVEL = -O2
 
 $(BUILD)/lib/flags: FORCE # changes where what would be compiled changes
 	@mkdir -p $(@D)
-	@echo '$(CC) $(LIB_FLAGS) $(LIB_SMALL)' | cmp -s - $@ || echo '$(CC) $(LIB_FLAGS) $(LIB_SMALL)' > $@
+	@echo '$(LIB_SETTINGS)' | cmp -s - $@ || echo '$(LIB_SETTINGS)' > $@
 
 $(BUILD)/lib/%.o: csrc/%.c $(HEADERS) $(BUILD)/lib/flags
 	@mkdir -p $(@D)
 	$(CC) $(LIB_FLAGS) -c -o $@ $<
 
-$(BUILD)/lib/all.o: $(LIB_OBJECTS) # one object, so that a program meets no other names than refvit_*
+$(BUILD)/lib/all.o: $(LIB_OBJECTS) # one object: a program meets refvit_* alone, and what i686 code shares of its compiler's
 	$(CC) -r -nostdlib -o $@ $(LIB_OBJECTS)
-	$(shell $(CC) -print-prog-name=objcopy) --wildcard --keep-global-symbol='refvit_*' $@
+	$(shell $(CC) -print-prog-name=objcopy) --wildcard --keep-global-symbol='refvit_*' --keep-global-symbol='__x86.*' $@
 
 $(BUILD)/librefvit.a: $(BUILD)/lib/all.o
 	rm -f $@
@@ -75,7 +79,7 @@ $(BUILD)/imagenet1k.h: refvit/data/imagenet1k.txt
 	cut -f2 $< | sed 's/.*/"&",/' > $@
 
 $(BUILD)/refvit-run: tools/refvit_run.c $(addprefix $(BUILD)/,refvit.h imagenet1k.h librefvit.a)
-	$(CC) $(LIB_FLAGS) -I$(BUILD) -Wl,--gc-sections -o $@ $< $(BUILD)/librefvit.a -lm -pthread
+	$(CC) $(LIB_FLAGS) -I$(BUILD) -Wl,--gc-sections $(LDFLAGS) -o $@ $< $(BUILD)/librefvit.a -lm -pthread
 
 compilers: setup ## Hold the kernels of gcc and clang at -O0, -O2, -O3 to the bits of NumPy, look for data races
 	REFVIT_COMPILERS=all REFVIT_REQUIRE=gcc,clang $(VENV)/bin/python -m pytest -q -rs tests/test_compilers.py
@@ -93,7 +97,7 @@ mutants: setup ## Plant some 380 bugs in the NumPy engine, one by one: the kit m
 	nice $(VENV)/bin/python -m tests.kit_mutants
 
 cross-full: setup ## Hold the kernels on other CPUs, emulated, to the same bits; count their instructions (minutes)
-	REFVIT_CROSS=all REFVIT_REQUIRE=all $(VENV)/bin/python -m pytest -q -rs tests/test_cross.py tests/test_disassembly.py
+	REFVIT_CROSS=all REFVIT_REQUIRE=all $(VENV)/bin/python -m pytest -q -rs tests/test_cross.py tests/test_disassembly.py tests/test_library_cross.py
 	$(VENV)/bin/python -m tests.cross_counts
 
 exhaustive: build/exhaustive build/near_avx512 build/near_avx2 ## Hold exp, erf and the bounds of codes on all 2^32 inputs (minutes)

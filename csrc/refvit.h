@@ -45,7 +45,8 @@ struct refvit; /* an open model: the same for all threads */
 int refvit_open_file(const char *path, int how, struct refvit **model, char *message);
 
 /* The same of a file's bytes, which must stay until the model is closed. What is not used as it lies there (base-3
-   weights, tables) goes to `memory`, of refvit_memory_size bytes or more; NULL: it is allocated. */
+   weights, tables; on big-endian machines all numbers but bytes) goes to `memory`, of refvit_memory_size bytes or more;
+   NULL: it is allocated. */
 int refvit_open_memory(const void *bytes, size_t count, void *memory, size_t memory_size, struct refvit **model,
                        char *message);
 int refvit_memory_size(const void *bytes, size_t count, size_t *size, char *message); /* allocates while it looks */

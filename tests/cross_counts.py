@@ -90,6 +90,7 @@ def main():
         folder = Path(name)
         write_cases(folder)
         plugin = build_plugin(folder)
+        print("instructions for a multiplication or a value of a kernel; for a picture through a model")
         for name in args.cpus or CPUS:
             print_cpu(name, CPUS[name], plugin, program(CPUS[name].build, folder, ("measure.c",)), args.functions)
 

@@ -20,7 +20,8 @@ ZBB = "zba=false,zbc=false,zbs=false,zbb="
 @dataclass(frozen=True)
 class Build:
     compiler: str
-    options: tuple = ()
+    options: tuple = ()  # which CPU is meant
+    floats: tuple = ()  # what makes it compute in the format of the numbers; make lib knows that itself
     more_sources: tuple = ()  # of tests/cross
     link: tuple = ()
 
@@ -32,9 +33,9 @@ BUILDS = {
     "aarch64 by clang": Build("clang", ("--target=aarch64-linux-gnu",)),
     "armv7": Build("arm-linux-gnueabihf-gcc"),
     "armv6": Build("arm-linux-gnueabi-gcc", ("-march=armv6", "-mfpu=vfp", "-mfloat-abi=softfp")),
-    "riscv64": Build("riscv64-linux-gnu-gcc", (), ("hwprobe.c",), ("-Wl,--wrap=syscall",)),
-    "s390x": Build("s390x-linux-gnu-gcc", tuple(MACHINE["s390x"])),
-    "i686": Build("i686-linux-gnu-gcc", tuple(MACHINE["i686"])),
+    "riscv64": Build("riscv64-linux-gnu-gcc", (), (), ("hwprobe.c",), ("-Wl,--wrap=syscall",)),
+    "s390x": Build("s390x-linux-gnu-gcc", (), tuple(MACHINE["s390x"])),
+    "i686": Build("i686-linux-gnu-gcc", (), tuple(MACHINE["i686"])),
 }
 
 
@@ -57,7 +58,7 @@ CPUS = {
     "s390x": Cpu("s390x", ("qemu-s390x",), ()),
     "pentium 4": Cpu("i686", ("qemu-i386", "-cpu", "qemu32,+sse2"), ()),
 }
-PENTIUM_3 = Cpu("i686", ("qemu-i386", "-cpu", "pentium3"), None)  # it has no SSE2: nothing is supported there
+PENTIUM_2 = Cpu("i686", ("qemu-i386", "-cpu", "pentium2"), None)  # it has no SSE: nothing is supported there
 
 
 @lru_cache(maxsize=None)
@@ -73,7 +74,7 @@ def kernels(name):
     need(build.compiler)
     output = Path(room().name) / name
     output.mkdir()
-    command = [build.compiler, *build.options, *FLAGS, *WARNINGS]
+    command = [build.compiler, *build.options, *build.floats, *FLAGS, *WARNINGS]
     return tuple(compile_all(command, toolchain.SOURCES, output))
 
 
@@ -84,7 +85,7 @@ def program(name, folder, sources):
     objects = kernels(name)
     output = objects[0].parent / sources[0].replace(".c", "")
     files = [SOURCES / source for source in (*sources, *build.more_sources)]
-    command = [build.compiler, *build.options, *FLAGS, *WARNINGS, f"-I{ROOT / 'csrc'}", f"-I{folder}"]
+    command = [build.compiler, *build.options, *build.floats, *FLAGS, *WARNINGS, f"-I{ROOT / 'csrc'}", f"-I{folder}"]
     command += ["-static", "-o", output, *files, *objects, *build.link, "-lm", "-lpthread"]
     subprocess.run(command, check=True)
     return output

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from refvit import kernels
-from tests.cross_cpus import CPUS, PENTIUM_3, Cpu, program, run
+from tests.cross_cpus import CPUS, PENTIUM_2, Cpu, program, run
 from tests.fingerprint import engines
 from tests.test_engine import NARROW, SETTINGS, packed
 
@@ -75,5 +75,5 @@ def test_a_cpu_has_the_same_bits(folder, kernels_sha, models_sha, name):
 
 
 def test_a_cpu_without_sse2_is_not_supported(folder):
-    process = run(PENTIUM_3, program(PENTIUM_3.build, folder, CHECK))
+    process = run(PENTIUM_2, program(PENTIUM_2.build, folder, CHECK))
     assert process.returncode == 4 and "not supported" in process.stderr and "status 2" in process.stderr

@@ -9,7 +9,7 @@ import pytest
 
 from refvit.benchmark import machine
 
-ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\n\nprocessor\t: 1\nFeatures\t: fp sve\n"
+ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nCPU part\t: 0xd0c\n\nprocessor\t: 1\nFeatures\t: fp sve\n"
 X86 = "processor\t: 0\nmodel name\t: Some CPU @ 3 GHz: fast\nflags\t\t: fpu avx2 amx_tile\n"
 
 
@@ -34,7 +34,7 @@ def test_cpuinfo_of_x86_and_of_arm(told, monkeypatch):
     told({"/proc/cpuinfo": ARM})
     monkeypatch.setattr(machine.platform, "processor", lambda: "")
     monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")
-    assert machine.cpu_name() == "aarch64" and machine.cpu_flags() == {"fp", "asimd", "asimddp", "i8mm"}  # the first processor
+    assert machine.cpu_name() == "aarch64, CPU part 0xd0c" and machine.cpu_flags() == {"fp", "asimd", "asimddp", "i8mm"}  # the first processor
     about = machine.describe()
     assert about["features"] == ["asimd", "asimddp", "i8mm"] and about["amx"] is False
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #define BAD_INPUT 3
 #define UNSUPPORTED 4
 #define ROUNDS 20
+#define LINE 512
 #define HEADER_MAX 65536 /* bytes of a PPM before its pixels, comments included */
 
 static const char *const imagenet[] = {
@@ -64,6 +66,15 @@ static size_t count_of(const char *what, const char *text)
     return value;
 }
 
+static long processors(void)
+{
+#if defined(REFVIT_NO_THREADS)
+    return 1;
+#else
+    return sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+}
+
 static struct options options_of(int count, char **arguments)
 {
     struct options o = {.top = 5, .how = REFVIT_MAP};
@@ -92,7 +103,7 @@ static struct options options_of(int count, char **arguments)
     if (given < 2)
         die(USAGE, "expected MODEL PICTURE; try refvit-run --help");
     if (!o.threads) {
-        const long online = sysconf(_SC_NPROCESSORS_ONLN);
+        const long online = processors();
         o.threads = threads ? count_of("REFVIT_THREADS", threads) : online > 0 ? (size_t)online : 1;
     }
     return o;
@@ -195,18 +206,31 @@ static const char *told(const char *path, const char *name, char *line, int size
 /* The most memory that this process had at once. ru_maxrss begins with what the parent had. */
 static double peak_mb(void)
 {
-    char line[256];
+    char line[LINE];
     struct rusage usage;
     const char *peak = told("/proc/self/status", "VmHWM", line, sizeof line);
     getrusage(RUSAGE_SELF, &usage);
     return (peak ? strtod(peak, NULL) : (double)usage.ru_maxrss) / 1024;
 }
 
+/* The CPU's name; or the machine's, on ARM with the number of the CPU's kind. */
+static void name_cpu(char *name, size_t size)
+{
+    char line[LINE];
+    struct utsname system;
+    const char *model = told("/proc/cpuinfo", "model name", line, sizeof line);
+    const char *part = model ? NULL : told("/proc/cpuinfo", "CPU part", line, sizeof line);
+    if (model || uname(&system) < 0)
+        snprintf(name, size, "%s", model ? model : "unknown CPU");
+    else
+        snprintf(name, size, part ? "%s, CPU part %s" : "%s", system.machine, part);
+}
+
 static void print_bench(const struct options *o, const struct refvit *model, double *times)
 {
-    char line[256];
+    char cpu[LINE];
     const double mb = peak_mb();
-    const char *name = told("/proc/cpuinfo", "model name", line, sizeof line), *cpu = name ? name : "unknown CPU";
+    name_cpu(cpu, sizeof cpu);
     const char *kernel = refvit_backend_name(refvit_backend_of(model));
     qsort(times, ROUNDS, sizeof *times, by_size);
     if (!o->json) {
@@ -258,7 +282,8 @@ static void print_classes(const struct options *o, const struct refvit *model, c
         puts("]}]}");
 }
 
-int main(int count, char **arguments)
+/* Apart from main, where compilers would make vectors ready for it before it is known that the CPU has any. */
+__attribute__((noinline)) static int classify(int count, char **arguments)
 {
     const struct options o = options_of(count, arguments);
     char message[REFVIT_MESSAGE_BYTES];
@@ -295,4 +320,11 @@ int main(int count, char **arguments)
     refvit_pool_free(pool);
     refvit_close(model);
     return 0;
+}
+
+int main(int count, char **arguments)
+{
+    if (!refvit_init())
+        die(UNSUPPORTED, "not supported here: a CPU without SSE2");
+    return classify(count, arguments);
 }

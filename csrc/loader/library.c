@@ -88,12 +88,6 @@ static void take_tables(struct header *header, struct arena *arena)
     header->decoded = arena_take(arena, header->room, 1, 1);
 }
 
-static int is_little_endian(void)
-{
-    const uint16_t one = 1;
-    return *(const uint8_t *)&one;
-}
-
 static uint8_t *align(void *memory)
 {
     return (uint8_t *)memory + (size_t)-(uintptr_t)memory % REFVIT_ALIGN;
@@ -109,8 +103,6 @@ static int measure_tables(const void *bytes, size_t count, struct look *look, si
 {
     struct arena arena = {NULL, 0};
     *tables = 0;
-    if (!is_little_endian())
-        return complain(message, REFVIT_UNSUPPORTED, "a machine that is not little-endian");
     const int status = count_header(bytes, count, &look->header, message);
     if (!status)
         take_tables(&look->header, &arena);
@@ -132,12 +124,14 @@ static int inspect(const void *bytes, struct look *look, uint8_t *tables, char *
     return look->builder.status;
 }
 
+/* In their callers, compilers would make vectors ready for these before it is known that the CPU has any. */
+#define APART __attribute__((noinline))
+
 /* What opening needs: room to align, the tables, the model. */
-static int measure(const void *bytes, size_t count, size_t *size, char *message)
+APART static int measure(const void *bytes, size_t count, size_t *size, char *message)
 {
     struct look look;
     size_t tables;
-    *size = 0;
     int status = measure_tables(bytes, count, &look, &tables, message);
     if (status)
         return status;
@@ -172,7 +166,8 @@ static int open_in(const void *bytes, size_t count, void *memory, size_t size, s
 }
 
 /* In the caller's block, or in one of its own. */
-static int open_anywhere(const void *bytes, size_t count, void *memory, size_t size, struct refvit **model, char *message)
+APART static int open_anywhere(const void *bytes, size_t count, void *memory, size_t size, struct refvit **model,
+                               char *message)
 {
     if (memory)
         return open_in(bytes, count, memory, size, model, message);
@@ -187,9 +182,19 @@ static int open_anywhere(const void *bytes, size_t count, void *memory, size_t s
     return status;
 }
 
+/* Before anything that is compiled for what this CPU may lack. */
+static int begin(char *message)
+{
+    if (!cpu_is_supported())
+        return complain(message, REFVIT_UNSUPPORTED, "a CPU without SSE2");
+    return complain(message, REFVIT_OK, "%s", "");
+}
+
 int refvit_open_memory(const void *bytes, size_t count, void *memory, size_t memory_size, struct refvit **model, char *message)
 {
-    complain(message, REFVIT_OK, "%s", "");
+    *model = NULL;
+    if (begin(message))
+        return REFVIT_UNSUPPORTED;
     const fp_env saved = fp_enter();
     const int status = open_anywhere(bytes, count, memory, memory_size, model, message);
     fp_leave(saved);
@@ -199,7 +204,9 @@ int refvit_open_memory(const void *bytes, size_t count, void *memory, size_t mem
 
 int refvit_memory_size(const void *bytes, size_t count, size_t *size, char *message)
 {
-    complain(message, REFVIT_OK, "%s", "");
+    *size = 0;
+    if (begin(message))
+        return REFVIT_UNSUPPORTED;
     const fp_env saved = fp_enter();
     const int status = measure(bytes, count, size, message);
     fp_leave(saved);
@@ -209,9 +216,9 @@ int refvit_memory_size(const void *bytes, size_t count, size_t *size, char *mess
 int refvit_open_file(const char *path, int how, struct refvit **model, char *message)
 {
     struct source source;
-    complain(message, REFVIT_OK, "%s", "");
     *model = NULL;
-    int status = source_open(path, how, &source, message);
+    int status = begin(message);
+    status = status ? status : source_open(path, how, &source, message);
     if (status)
         return status;
     status = refvit_open_memory(source.bytes, source.size, NULL, 0, model, message);

@@ -110,8 +110,8 @@ const void *refuse(struct builder *builder, const char *name, const char *suffix
 
 #define NAME_MAX_BYTES 96 /* of a tensor; the longest, of block 1023, has 61 */
 
-/* The tensor NAMEsuffix of this dtype and shape, aligned to its elements: in place or copied. NULL where there is none,
-   or where it is to be copied and there is no memory yet. */
+/* The tensor NAMEsuffix of this dtype and shape, aligned to its elements and in this machine's order of bytes: in place,
+   or copied. NULL where there is none, or where it is to be copied and there is no memory yet. */
 const void *take_tensor(struct builder *builder, const char *name, const char *suffix, enum dtype dtype, size_t dimensions,
                         const uint64_t *shape);
 

@@ -39,6 +39,21 @@ const void *refuse(struct builder *b, const char *name, const char *suffix, cons
     return NULL;
 }
 
+static int is_little_endian(void)
+{
+    const uint16_t one = 1;
+    return *(const uint8_t *)&one;
+}
+
+/* The file's elements of so many bytes, a power of two, in this machine's order of bytes. */
+static const void *copy_elements(uint8_t *to, const uint8_t *from, size_t count, size_t element)
+{
+    const size_t swap = is_little_endian() ? 0 : element - 1;
+    for (size_t i = 0; i < count; i++)
+        to[i] = from[i ^ swap];
+    return to;
+}
+
 const void *take_tensor(struct builder *b, const char *name, const char *suffix, enum dtype dtype, size_t dimensions,
                         const uint64_t *shape)
 {
@@ -48,12 +63,12 @@ const void *take_tensor(struct builder *b, const char *name, const char *suffix,
     if (!tensor || tensor->dimensions != dimensions || memcmp(tensor->shape, shape, dimensions * sizeof *shape))
         return refuse(b, name, suffix, "tensor missing, or of another dtype or shape");
     const uint8_t *bytes = b->header->buffer + tensor->begin;
-    const size_t count = (size_t)(tensor->end - tensor->begin);
+    const size_t count = (size_t)(tensor->end - tensor->begin), element = bytes_of(dtype);
     tensor->taken = 1;
-    if ((uintptr_t)bytes % bytes_of(dtype) == 0)
+    if (element == 1 || (is_little_endian() && (uintptr_t)bytes % element == 0))
         return bytes;
-    void *copy = arena_take(&b->arena, count, 1, 1);
-    return copy ? memcpy(copy, bytes, count) : NULL;
+    uint8_t *copy = arena_take(&b->arena, count, 1, 1);
+    return copy ? copy_elements(copy, bytes, count, element) : NULL;
 }
 
 const float *take_floats(struct builder *b, const char *name, const char *suffix, size_t dimensions, const uint64_t *shape)

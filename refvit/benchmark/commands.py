@@ -129,15 +129,15 @@ def run_group(args, result, group, tick):
         rows, ratios = group.rows(), group.ratios()
         result["results"] += rows
         result["ratios"] += ratios
-        show(args, [*map(model_line, rows), *map(ratio_line, ratios)])
+        show(args, [*(model_line(row, result["machine"]["cpu"]) for row in rows), *map(ratio_line, ratios)])
 
 
-def model_line(row):
+def model_line(row, cpu):
     memory = "" if row["peak_mb"] is None else f"{row['peak_mb']:6.0f} MB"
     times = f"{row['ms_per_picture']:8.2f} ms ({row['ms_per_picture_low']:.2f} to {row['ms_per_picture_high']:.2f})"
     return (
         f"{row['model']:29} batch {row['batch']:<2} threads {row['threads']:<2} {row['engine'] + ' ' + row['form']:17}"
-        f"{times} a picture  {row['pictures_per_second']:7.1f}/s  {memory}  {row['kernel']}"
+        f"{times} a picture  {row['pictures_per_second']:7.1f}/s  {memory}  {row['kernel']}, {cpu}"
     )
 
 

@@ -37,8 +37,11 @@ def describe():
 
 
 def cpu_name():
-    """The maker's name of the CPU, or what is known instead of it."""
-    name = cpuinfo().get("model name")
+    """The maker's name of the CPU, or what is known instead of it: on ARM the number of its kind."""
+    fields = cpuinfo()
+    name, part = fields.get("model name"), fields.get("CPU part")
+    if name is None and part is not None:
+        name = f"{platform.machine()}, CPU part {part}"
     if name is None and sys.platform == "darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         name = subprocess.run(command, capture_output=True, text=True).stdout.strip()
