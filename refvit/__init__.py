@@ -9,7 +9,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 __version__ = "0.1.0"
 
 _HOMES = {  # public name -> its module; loaded when first asked for, so that the command line can be interrupted
-    "MODELS": "config",
+    "MODELS": "registry",
     "BadInputError": "errors",
     "Engine": "engine",
     "Model": "model",

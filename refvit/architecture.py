@@ -5,9 +5,10 @@ import math
 import re
 from dataclasses import dataclass
 
-from .config import MODELS, SwinConfig, ViTConfig, model_config
+from .config import SwinConfig, ViTConfig
 from .errors import BadInputError, blamed
 from .names import nearest
+from .registry import MODELS, model_config
 
 STAGES_MAX = 16  # each halves the map
 

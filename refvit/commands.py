@@ -13,7 +13,7 @@ from . import backend, completion, safetensors
 from . import calibrate as calibration
 from . import evaluate as evaluation
 from .box import boxed_names
-from .config import MODELS, QuantConfig, config_to_dict, linear_roles, model_config
+from .config import QuantConfig, config_to_dict, linear_roles
 from .engine import Engine
 from .engine import pack as pack_model
 from .errors import BadInputError, UsageError
@@ -24,6 +24,7 @@ from .info import file_sha256, model_info
 from .model import create_model
 from .preprocess import crop, default_preprocess, normalise
 from .progress import Progress
+from .registry import MODELS, model_config
 from .threads import set_threads
 from .weights import load_model, save_model
 

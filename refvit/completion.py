@@ -1,7 +1,7 @@
 """A script that teaches a shell to complete refvit's command line, written from the parser itself."""
 
 from .box import boxed_names
-from .config import MODELS
+from .registry import MODELS
 
 SHELLS = ("bash", "zsh")
 ZSH = "autoload -Uz compinit bashcompinit && compinit && bashcompinit\n"  # zsh runs bash's completions

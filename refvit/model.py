@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from .config import QuantConfig, model_config, param_count
+from .config import QuantConfig, param_count
 from .errors import BadInputError, UsageError
 from .passes import Pass
 from .preprocess import default_preprocess, normalise
+from .registry import model_config
 from .swin import swin_backward, swin_forward
 from .vit import vit_backward, vit_forward
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from .architecture import Hints
 from .bitnet import LINEAR_CLASSES
-from .config import MODELS
 from .errors import BadInputError, UnsupportedError, blamed
 from .files import read_bytes
 from .preprocess import HALF, IMAGENET_MEAN, IMAGENET_STD, PreprocessConfig, make_preprocess
+from .registry import MODELS
 from .safetensors import parse_json
 
 SIZE_MAX = 10_000_000  # bytes of a JSON file; our choice

@@ -10,7 +10,7 @@ import numpy as np
 from . import bitnet, safetensors, torchfile
 from .architecture import recognise
 from .box import resolve
-from .config import config_from_dict, config_to_dict, model_config
+from .config import config_from_dict, config_to_dict
 from .errors import BadInputError, UsageError, blamed
 from .files import open_input
 from .interpolate import resample_pos_embed, resample_square
@@ -19,6 +19,7 @@ from .model import Model
 from .modelfile import FORMAT, load_packed
 from .names import nearest, to_timm
 from .preprocess import PreprocessConfig, default_preprocess
+from .registry import model_config
 from .sidecar import NORM_EPS, Sidecar, read_sidecar
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")

@@ -7,9 +7,10 @@ import pytest
 
 import refvit
 from refvit import quant, ternary
-from refvit.config import MODELS, QuantConfig, config_from_dict, config_to_dict, linear_roles, model_config, param_count
+from refvit.config import QuantConfig, config_from_dict, config_to_dict, linear_roles, param_count
 from refvit.errors import BadInputError, UsageError
 from refvit.model import create_model
+from refvit.registry import MODELS, model_config
 
 NARROW_VIT = dict(num_classes=5, img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3)
 NARROW_SWIN = dict(num_classes=5, img_size=32, embed_dim=12, depths=(2, 2), num_heads=(2, 4), window_size=4)

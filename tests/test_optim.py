@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from refvit import safetensors
-from refvit.config import MODELS, QuantConfig
+from refvit.config import QuantConfig
 from refvit.errors import BadInputError, UsageError
 from refvit.model import create_model
+from refvit.registry import MODELS
 from refvit.training.optim import (
     Optimizer,
     clip_by_norm,

@@ -9,7 +9,6 @@ import numpy as np
 import PIL
 import pytest
 
-from refvit.config import MODELS, model_config
 from refvit.errors import BadInputError, UsageError
 from refvit.preprocess import (
     HALF,
@@ -22,6 +21,7 @@ from refvit.preprocess import (
     normalise,
     resized_size,
 )
+from refvit.registry import MODELS, model_config
 from tests.drawings import drawing, stored
 
 VECTORS = Path(__file__).parent / "vectors" / "preprocess"

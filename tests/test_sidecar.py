@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 
 from refvit import safetensors
-from refvit.config import model_config
 from refvit.errors import BadInputError, UnsupportedError
 from refvit.preprocess import PreprocessConfig, default_preprocess
+from refvit.registry import model_config
 from refvit.sidecar import Sidecar, read_sidecar
 from refvit.weights import load_model
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from refvit import safetensors
-from refvit.config import model_config
 from refvit.model import Model
 from refvit.preprocess import crop, normalise
 from refvit.conformance.bounded import U
+from refvit.registry import model_config
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -7,12 +7,12 @@ import pytest
 
 from refvit import safetensors
 from refvit.architecture import Hints, recognise
-from refvit.config import MODELS, model_config
 from refvit.errors import BadInputError, UsageError
 from refvit.interpolate import resample_pos_embed, resample_square
 from refvit.labels import imagenet_names
 from refvit.model import Model
 from refvit.preprocess import default_preprocess, make_preprocess
+from refvit.registry import MODELS, model_config
 from refvit.weights import load_model, save_model
 
 from .checkpoints import SWIN, VIT, hugging_face, microsoft, random_params

@@ -12,11 +12,12 @@ from pathlib import Path
 from .. import kernels
 from ..backend import check_backend
 from ..commands import is_name, print_json, refuse
-from ..config import MODELS, QuantConfig, config_to_dict
+from ..config import QuantConfig, config_to_dict
 from ..engine import Engine, pack
 from ..errors import UnsupportedError, UsageError
 from ..model import create_model
 from ..progress import Progress
+from ..registry import MODELS
 from ..weights import load_model
 from . import machine, products
 from .bench import ROOT, Entry, Group, engine_entry

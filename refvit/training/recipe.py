@@ -9,9 +9,10 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
-from ..config import QuantConfig, model_config
+from ..config import QuantConfig
 from ..errors import BadInputError, UsageError
 from ..files import read_bytes
+from ..registry import model_config
 from .augment import Augment
 from .losses import LossConfig
 
