@@ -26,7 +26,7 @@ LIB_SMALL := entry texts $(basename $(patsubst csrc/%,%,$(wildcard csrc/loader/*
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test lib compilers coverage code-mutants cross-full oracle mutants exhaustive fuzz wheel rules sizes lint-c clean FORCE
+.PHONY: help setup demo test lib compilers coverage code-mutants cross-full oracle mutants exhaustive fuzz faults wheel rules sizes lint-c clean FORCE
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -119,8 +119,8 @@ build/near_avx512 build/near_avx2: tools/near.c csrc/rows/rows_avx512.c csrc/row
 fuzz: setup $(BUILD)/fuzz/fuzz $(BUILD)/fuzz/every ## Hostile files: FILES (10 million) against the C library under sanitizers, SECONDS (600) for Python
 	$(VENV)/bin/python -m tools.fuzz_seeds $(BUILD)/fuzz/seeds
 	mkdir -p $(BUILD)/fuzz/corpus
-	nice $(BUILD)/fuzz/every all 0 $(BUILD)/fuzz/seeds/*
-	nice $(BUILD)/fuzz/fuzz -runs=$(FILES) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -reduce_inputs=0 -verbosity=0 \
+	nice $(BUILD)/fuzz/every all 0 $(BUILD)/fuzz/seeds/packed/*
+	nice $(BUILD)/fuzz/fuzz -runs=$(FILES) -timeout=10 -rss_limit_mb=2048 -max_len=16384 -reduce_inputs=0 -verbosity=0 \
 	    -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus $(BUILD)/fuzz/seeds
 	nice $(VENV)/bin/python -m tools.fuzz --seconds $(SECONDS)
 
@@ -129,11 +129,16 @@ SECONDS ?= 600
 FUZZ_FLAGS := -std=c99 -O2 -g -fno-fast-math -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc
 FUZZ_SOURCES := tools/fuzz.c tools/fuzz_mutate.c $(LIB_SOURCES)
 
-$(BUILD)/fuzz/fuzz: FUZZ_KIND = -fsanitize=fuzzer # led by coverage
+$(BUILD)/fuzz/fuzz: FUZZ_KIND = -fsanitize=fuzzer -fno-sanitize-coverage=trace-cmp # led by coverage; to trace numbers takes four times as long
 $(BUILD)/fuzz/every: FUZZ_KIND = -DFUZZ_MAIN
 $(BUILD)/fuzz/fuzz $(BUILD)/fuzz/every: $(FUZZ_SOURCES) $(HEADERS) tools/fuzz_mutate.h
 	@mkdir -p $(@D)
 	clang $(FUZZ_FLAGS) $(FUZZ_KIND) -o $@ $(FUZZ_SOURCES) -lm -pthread
+
+faults: setup ## kill -9 while refvit writes, KILLS (500) times: nothing is lost, nothing temporary stays (minutes)
+	OPENBLAS_NUM_THREADS=1 nice $(VENV)/bin/python -m tools.kills --kills $(KILLS)
+
+KILLS ?= 500
 
 wheel: setup ## Build the wheel; try it on every Python here, and an installation without a compiler
 	$(VENV)/bin/python tools/check_wheel.py
