@@ -64,8 +64,8 @@ def ternary_matmul(x, planes, k, backend=None, bits=8, family=None):
         return _exact_product(x, bitplanes.unpack_planes(planes, k))
     counts = neg_counts(planes, k)
     if family_of(level, len(x), bits, family) == "popcount":
-        return _ternary_popcount(level, x, planes, bits, counts)
-    return _ternary_dot(level, x, planes)
+        return ternary_popcount(level, x, planes, bits, counts)
+    return ternary_dot(level, x, planes)
 
 
 def neg_counts(planes, k):
@@ -88,7 +88,8 @@ def family_of(level, rows, bits, family=None):
     return family
 
 
-def _ternary_popcount(level, x, planes, bits, counts):
+def ternary_popcount(level, x, planes, bits, counts):
+    """``ternary_matmul`` by popcounts in C, of arrays that are checked; ``counts`` are the planes' ``neg_counts``."""
     (m, k), (_, n, words) = x.shape, planes.shape
     work, out = np.empty((m, words, bits), np.uint64), np.empty((m, n), np.int32)
 
@@ -102,7 +103,8 @@ def _ternary_popcount(level, x, planes, bits, counts):
     return out
 
 
-def _ternary_dot(level, x, planes):
+def ternary_dot(level, x, planes):
+    """``ternary_matmul`` by dot products in C, of arrays that are checked."""
     (m, k), n = x.shape, planes.shape[1]
     x, out = _padded(x), np.empty((m, n), np.int32)
 

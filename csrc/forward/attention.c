@@ -76,10 +76,14 @@ static void probabilities(struct run *run, struct scratch *scratch, const struct
 {
     const size_t t = head->tokens;
     const float root = (float)(1.0 / sqrt((double)head->width));
-    for (size_t i = 0; i < rows; i++)
-        run->steps->scores(t, scratch->acc + i * t, head->s_q, head->s_k, root, bias ? bias + i * t : NULL,
-                           mask ? mask + i * t : NULL, scratch->scores + i * t);
+    run->steps->scores(rows * t, scratch->acc, head->s_q, head->s_k, root, bias, mask, scratch->scores);
     note_status(run, run->steps->softmax_codes(rows, t, scratch->scores, scratch->room, scratch->prob, padded(t)));
+}
+
+static void fetch(const float *x, size_t count)
+{
+    for (size_t j = 0; j < count; j += DOT_ALIGN / sizeof *x)
+        __builtin_prefetch(x + j);
 }
 
 /* Rows from `start` of the window: scores, probabilities, context. */
@@ -101,8 +105,9 @@ static void attend_rows(struct run *run, struct scratch *scratch, const struct r
     for (size_t i = 0; i < rows; i++) {
         const size_t row = row_of(stage, head->rows, start + i);
         if (row < stage->tokens) {
-            note_status(run, run->rows->rescale(1, d, scratch->acc + i * d, &s, scratch->filled, NULL,
-                                                run->context + row * stage->width + number * d));
+            float *y = run->context + row * stage->width + number * d;
+            fetch(y + d, d); /* the next head's */
+            note_status(run, run->rows->rescale(1, d, scratch->acc + i * d, &s, scratch->filled, NULL, y));
         } else if (run->model->per_image) { /* padding counts in the scale, that is all (N6) */
             note_status(run, run->rows->rescale(1, d, scratch->acc + i * d, &s, scratch->filled, NULL, scratch->room));
             note_range(scratch, d, scratch->room);

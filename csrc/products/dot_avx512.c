@@ -45,7 +45,7 @@ INLINE __m512i load_ternary(const struct dot_weights *weights, size_t row, size_
 {
     const size_t at = row * words_of(weights->k) + word;
     const __m512i one = _mm512_set1_epi8(1);
-    const __m512i not_negative = _mm512_maskz_mov_epi8(~weights->neg[at], one);
+    const __m512i not_negative = _mm512_mask_sub_epi8(one, weights->neg[at], one, one);
     return _mm512_mask_add_epi8(not_negative, weights->pos[at], not_negative, one);
 }
 

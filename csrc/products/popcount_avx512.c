@@ -10,11 +10,11 @@
 #define INLINE TARGET static inline __attribute__((always_inline))
 #define SELECT 0xca /* truth table of a ? b : c */
 #define LANES 8     /* 64-bit lanes of a register */
-#define VECS 2      /* registers of channels of a panel */
+#define VECS 4      /* registers of channels of a panel */
 #define CHANNELS ((size_t)VECS * LANES)
-#define ROOM ((size_t)48) /* words of depth of a chunk's panels together: 12 KiB stay in the first-level cache */
-#define ROWS 4            /* rows and channels of an int8 block: 16 accumulators of the 32 registers */
-#define COLS 4
+#define ROOM ((size_t)48) /* words of depth of a chunk's panels together: 24 KiB stay in the first-level cache */
+#define TILE ((size_t)4)  /* rows whose counts stay in registers */
+#define APART 2           /* vectors between the steps of one */
 
 /* Words first .. first + depth of the `channels` channels from `channel` on, in panels [depth][pos, neg][CHANNELS].
    Several shallow panels make a chunk, so that a tile of rows writes long runs of out. */
@@ -115,76 +115,109 @@ INLINE void fill_chunk(const struct ternary_job *job, struct chunk *chunk)
 }
 
 /* How the popcounts of a word enter the counts. */
-enum effect { SET, PLUS, MINUS, TWICE_MINUS };
+enum effect { SET, PLUS, MINUS };
 
 INLINE __m512i enter(enum effect effect, __m512i count, __m512i change)
 {
-    if (effect == SET)
-        return change;
-    if (effect == PLUS)
-        return _mm512_add_epi64(count, change);
-    if (effect == TWICE_MINUS)
-        count = _mm512_add_epi64(count, count);
-    return _mm512_sub_epi64(count, change);
+    return effect == SET ? change : effect == PLUS ? _mm512_add_epi64(count, change) : _mm512_sub_epi64(count, change);
 }
 
-/* One word of one plane, x [rows]. A row's three steps are spread over three turns: side by side they would wait for
-   each other, 5 % of the time. The loop over rows must unroll, for registers have no index. */
-INLINE void count_word(size_t rows, enum effect effect, const uint64_t *panel, const uint64_t *x,
-                       __m512i counts[][VECS])
+/* x ? pos : neg. The intrinsic makes copies of one broadcast, which are slower to select from than what was just loaded;
+   but where nothing is added, it is the loads that take the time. */
+INLINE __m512i chosen(enum effect effect, const uint64_t *x, __m512i pos, __m512i neg)
 {
-    __m512i pos[VECS], neg[VECS], bits[GROUP][VECS];
+    __m512i bits;
+    if (effect == SET)
+        return _mm512_ternarylogic_epi64(_mm512_set1_epi64((int64_t)*x), pos, neg, SELECT);
+    __asm__("vpbroadcastq %1, %0\n\tvpternlogq %4, %3, %2, %0" : "=&v"(bits) : "m"(*x), "v"(pos), "v"(neg), "i"(SELECT));
+    return bits;
+}
+
+/* One word of one plane, x [rows]. Steps of a vector side by side would wait for each other. The loop must unroll, for
+   registers have no index. */
+INLINE void count_word(size_t rows, enum effect effect, const uint64_t *panel, const uint64_t *x, __m512i *counts)
+{
+    __m512i pos[VECS], neg[VECS], bits[TILE * VECS];
     for (size_t v = 0; v < VECS; v++) {
         pos[v] = _mm512_load_si512(panel + v * LANES);
         neg[v] = _mm512_load_si512(panel + CHANNELS + v * LANES);
     }
-#pragma GCC unroll 16
-    for (size_t r = 0; r < rows + 2; r++) {
-        for (size_t v = 0; v < VECS && r >= 1 && r - 1 < rows; v++)
-            bits[r - 1][v] = _mm512_popcnt_epi64(bits[r - 1][v]);
-        for (size_t v = 0; v < VECS && r < rows; v++)
-            bits[r][v] = _mm512_ternarylogic_epi64(_mm512_set1_epi64((int64_t)x[r]), pos[v], neg[v], SELECT);
-        for (size_t v = 0; v < VECS && r >= 2; v++)
-            counts[r - 2][v] = enter(effect, counts[r - 2][v], bits[r - 2][v]);
+    UNROLL
+    for (size_t i = 0; i < rows * VECS + 2 * APART; i++) {
+        if (i < rows * VECS)
+            bits[i] = chosen(effect, x + i / VECS, pos[i % VECS], neg[i % VECS]);
+        if (i >= APART && i - APART < rows * VECS)
+            bits[i - APART] = _mm512_popcnt_epi64(bits[i - APART]);
+        if (i >= 2 * APART)
+            counts[i - 2 * APART] = enter(effect, counts[i - 2 * APART], bits[i - 2 * APART]);
     }
 }
 
-/* All words of one plane, x [depth][rows]. */
-INLINE void count_plane(size_t rows, enum effect first, enum effect others, size_t depth, const uint64_t *panel,
-                        const uint64_t *x, __m512i counts[][VECS])
+/* The words of one plane from word `w` on, x [depth][step]. */
+INLINE void count_plane(size_t rows, enum effect effect, size_t w, size_t depth, const uint64_t *panel,
+                        const uint64_t *x, size_t step, __m512i *counts)
 {
-    count_word(rows, first, panel, x, counts);
-    for (size_t w = 1; w < depth; w++)
-        count_word(rows, others, panel + w * 2 * CHANNELS, x + w * rows, counts);
+    for (; w < depth; w++)
+        count_word(rows, effect, panel + w * 2 * CHANNELS, x + w * step, counts);
 }
 
-/* out = start - counts, of which the low halves matter. */
-INLINE void store_row(size_t left, const __m512i *counts, const int32_t *start, int32_t *out)
+INLINE __mmask16 first_lanes(size_t count)
+{
+    return (__mmask16)(((uint32_t)1 << count) - 1);
+}
+
+INLINE __m512i load_ints(size_t count, const int32_t *from)
+{
+    return _mm512_maskz_loadu_epi32(first_lanes(count), from);
+}
+
+/* out [rows][n] = start - counts, of which the low halves matter, of the `left` channels there are; add: + out. */
+INLINE void store_tile(size_t rows, size_t left, const __m512i *counts, const int32_t *start, int add, size_t n,
+                       int32_t *out)
 {
     const __m512i low_halves = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const __m512i sums = _mm512_permutex2var_epi32(counts[0], low_halves, counts[1]);
-    const __mmask16 used = (__mmask16)(((uint32_t)1 << left % CHANNELS) - 1);
-    if (left >= CHANNELS)
-        _mm512_storeu_si512(out, _mm512_sub_epi32(_mm512_loadu_si512(start), sums));
-    else
-        _mm512_mask_storeu_epi32(out, used, _mm512_sub_epi32(_mm512_maskz_loadu_epi32(used, start), sums));
+    UNROLL
+    for (size_t c = 0; c < CHANNELS; c += 2 * LANES) {
+        const size_t here = left < c ? 0 : smaller(left - c, 2 * LANES);
+        const __m512i from = add ? _mm512_setzero_si512() : load_ints(here, start + c);
+        UNROLL
+        for (size_t r = 0; r < rows; r++) {
+            const __m512i *count = counts + r * VECS + c / LANES;
+            __m512i sums = _mm512_sub_epi32(from, _mm512_permutex2var_epi32(count[0], low_halves, count[1]));
+            sums = add ? _mm512_add_epi32(sums, load_ints(here, out + r * n + c)) : sums;
+            if (here == 2 * LANES)
+                _mm512_storeu_si512(out + r * n + c, sums);
+            else
+                _mm512_mask_storeu_epi32(out + r * n + c, first_lanes(here), sums);
+        }
+    }
 }
 
 /* Horner's rule from the top plane down, for the negative of the product, as the top plane alone weighs negatively. */
 INLINE void ternary_tile(const struct ternary_job *job, const struct chunk *chunk, size_t i, size_t c, size_t rows)
 {
-    const size_t n = job->n, depth = chunk->depth, plane = job->words * rows;
+    const size_t n = job->n, depth = chunk->depth, row = i % GROUP, step = group_rows(job->m, i - row);
     const uint64_t *panel = chunk->words + c * depth * 2;
-    const uint64_t *x = job->x + i * job->words * job->bits + chunk->first * rows;
-    __m512i counts[GROUP][VECS];
-    count_plane(rows, SET, PLUS, depth, panel, x + (job->bits - 1) * plane, counts);
-    for (size_t p = job->bits - 1; p-- > 0;)
-        count_plane(rows, TWICE_MINUS, MINUS, depth, panel, x + p * plane, counts);
+    const uint64_t *x = job->x + (i - row) * job->words * job->bits + chunk->first * step + row;
+    __m512i counts[TILE * VECS];
+    const size_t plane = job->words * step;
+    const uint64_t *top = x + (job->bits - 1) * plane;
+    count_word(rows, SET, panel, top, counts);
+    count_plane(rows, PLUS, 1, depth, panel, top, step, counts);
+    while (top != x) {
+        top -= plane;
+        UNROLL
+        for (size_t v = 0; v < rows * VECS; v++)
+            counts[v] = _mm512_add_epi64(counts[v], counts[v]);
+        count_plane(rows, MINUS, 0, depth, panel, top, step, counts);
+    }
+    const size_t left = chunk->channels - c;
+    const int32_t *start = job->neg_counts + chunk->channel + c;
     int32_t *out = job->out + i * n + chunk->channel + c;
-    const int32_t *start = chunk->first ? out : job->neg_counts + chunk->channel + c;
-    const size_t start_stride = chunk->first ? n : 0;
-    for (size_t r = 0; r < rows; r++)
-        store_row(chunk->channels - c, counts[r], start + r * start_stride, out + r * n);
+    if (left >= CHANNELS && chunk->first == 0)
+        store_tile(rows, CHANNELS, counts, start, 0, n, out);
+    else
+        store_tile(rows, left, counts, start, chunk->first > 0, n, out);
 }
 
 INLINE void ternary_rows(const struct ternary_job *job, const struct chunk *chunk, size_t i, size_t rows)
@@ -196,29 +229,26 @@ INLINE void ternary_rows(const struct ternary_job *job, const struct chunk *chun
 /* A constant number of rows lets the counts live in registers. */
 INLINE void ternary_group(const struct ternary_job *job, const struct chunk *chunk, size_t i)
 {
-    switch (group_rows(job->m, i)) {
+    switch (smaller(job->m - i, TILE)) {
     case 1: ternary_rows(job, chunk, i, 1); break;
     case 2: ternary_rows(job, chunk, i, 2); break;
     case 3: ternary_rows(job, chunk, i, 3); break;
-    case 4: ternary_rows(job, chunk, i, 4); break;
-    case 5: ternary_rows(job, chunk, i, 5); break;
-    case 6: ternary_rows(job, chunk, i, 6); break;
-    case 7: ternary_rows(job, chunk, i, 7); break;
-    default: ternary_rows(job, chunk, i, GROUP); break;
+    default: ternary_rows(job, chunk, i, TILE); break;
     }
 }
 
 TARGET void ternary_avx512(const struct ternary_job *job)
 {
     const size_t depth = smaller(job->words, ROOM), width = depth ? ROOM / depth * CHANNELS : CHANNELS;
+    const struct ternary_job local = *job; /* as no store to out can change */
     struct chunk chunk;
     for (chunk.channel = 0; chunk.channel < job->n; chunk.channel += width) {
         chunk.channels = smaller(job->n - chunk.channel, width);
         for (chunk.first = 0; chunk.first < job->words; chunk.first += depth) {
             chunk.depth = smaller(job->words - chunk.first, depth);
             fill_chunk(job, &chunk);
-            for (size_t i = 0; i < job->m; i += GROUP)
-                ternary_group(job, &chunk, i);
+            for (size_t i = 0; i < job->m; i += TILE)
+                ternary_group(&local, &chunk, i);
         }
     }
 }

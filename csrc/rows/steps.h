@@ -10,7 +10,7 @@
 #define PROB_SCALE (1.0f / 127.0f)
 
 /* Accumulators [rows][cols] of a product -> its output: v = (acc - zp sum(w)) * s * alpha + bias (N6, N8), then y = v,
-   or y += v, or y += v * gamma (N11). A NaN is left to whoever reads y. amax: of each
+   or y += v, or y += v * gamma (N11). A NaN is left to whoever reads y. amax, only where y = v: of each
    column, the largest finite |v| so far. */
 struct finish_job {
     size_t rows, cols;

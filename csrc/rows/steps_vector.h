@@ -4,17 +4,19 @@
 
 #include "codes_vector.h"
 
-/* `vectors` of n columns from j on; what belongs to a column stays in registers for all rows. */
-INLINE void finish_columns(const struct finish_job *job, size_t j, const size_t vectors, size_t n)
+/* `vectors` of n columns from j on; what belongs to a column stays in registers for all rows. Without a bias -0 is
+   added, which changes nothing. `add` and `largest` (amax) are constants where this is called. */
+INLINE void finish_columns(const struct finish_job *job, size_t j, const size_t vectors, size_t n, const int add,
+                           const int largest)
 {
     floats alpha[WIDE], bias[WIDE], gamma[WIDE], amax[WIDE];
     UNROLL
     for (size_t c = 0; c < vectors; c++) {
         const size_t at = j + c * LANES;
         alpha[c] = f_load(job->alpha + at, n);
-        bias[c] = job->bias ? f_load(job->bias + at, n) : f_set(0.0f);
-        gamma[c] = job->gamma ? f_load(job->gamma + at, n) : f_set(0.0f);
-        amax[c] = job->amax ? f_load(job->amax + at, n) : f_set(0.0f);
+        bias[c] = job->bias ? f_load(job->bias + at, n) : f_set(-0.0f);
+        gamma[c] = job->gamma ? f_load(job->gamma + at, n) : f_set(1.0f);
+        amax[c] = largest ? f_load(job->amax + at, n) : f_set(0.0f);
     }
     for (size_t i = 0; i < job->rows; i++) {
         const int32_t *acc = job->acc + i * job->cols + j;
@@ -22,29 +24,35 @@ INLINE void finish_columns(const struct finish_job *job, size_t j, const size_t 
         const floats s = f_set(job->s[i]);
         UNROLL
         for (size_t c = 0; c < vectors; c++) {
-            floats v = f_mul(f_mul(f_load_ints(acc + c * LANES, n), s), alpha[c]);
-            v = job->bias ? f_add(v, bias[c]) : v;
-            v = job->gamma ? f_mul(v, gamma[c]) : v;
-            v = job->add ? f_add(f_load(y + c * LANES, n), v) : v;
-            amax[c] = job->amax ? f_max(f_abs(f_finite(v)), amax[c]) : amax[c];
+            floats v = f_add(f_mul(f_mul(f_load_ints(acc + c * LANES, n), s), alpha[c]), bias[c]);
+            v = add ? f_add(f_load(y + c * LANES, n), f_mul(v, gamma[c])) : v;
+            amax[c] = largest ? f_max(f_abs(f_finite(v)), amax[c]) : amax[c];
             f_store(y + c * LANES, n, v);
         }
     }
-    for (size_t c = 0; job->amax && c < vectors; c++)
+    for (size_t c = 0; largest && c < vectors; c++)
         f_store(job->amax + j + c * LANES, n, amax[c]);
+}
+
+INLINE void finish_as(const struct finish_job *job, const int add, const int largest)
+{
+    size_t j = 0;
+    for (; j + WIDE * LANES <= job->cols; j += WIDE * LANES)
+        finish_columns(job, j, WIDE, LANES, add, largest);
+    for (; j < job->cols; j += LANES)
+        finish_columns(job, j, 1, job->cols - j < LANES ? job->cols - j : LANES, add, largest);
 }
 
 TARGET static void finish(const struct finish_job *job)
 {
     const struct finish_job local = *job; /* as no store to y can change */
     correct_zero_points(job);
-    size_t j = 0;
-    for (; j + WIDE * LANES <= local.cols; j += WIDE * LANES)
-        finish_columns(&local, j, WIDE, LANES);
-    for (; j + LANES <= local.cols; j += LANES)
-        finish_columns(&local, j, 1, LANES);
-    if (j < local.cols)
-        finish_columns(&local, j, 1, local.cols - j);
+    if (local.amax)
+        finish_as(&local, 0, 1);
+    else if (local.add)
+        finish_as(&local, 1, 0);
+    else
+        finish_as(&local, 0, 0);
 }
 
 struct score_row {
