@@ -24,8 +24,8 @@ def main(argv=None):
         return code
     except RefvitError as error:
         return fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return fail("interrupted", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as stop:  # with a text where there is something to say of how to go on
+        return fail(str(stop) or "interrupted", EXIT_INTERRUPTED)
     except MemoryError:
         return fail("not enough memory", EXIT_INPUT)
     except BrokenPipeError:  # the reader of our output went away

@@ -1,5 +1,6 @@
 """What each verb of the command line does. A command returns its exit code, or None for 0."""
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -80,6 +81,15 @@ def evaluate(args):
         print(f"Top-1 {100 * result['top1']:.2f} %  Top-5 {100 * result['top5']:.2f} %  {result['images']} pictures")
 
 
+@contextlib.contextmanager
+def going_on(how):
+    """An interruption inside says how the run is continued."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; try {how}, which goes on") from None
+
+
 def evaluate_folder(args):
     """The numbers of one run."""
     if not args.folder:
@@ -88,17 +98,18 @@ def evaluate_folder(args):
     shard = (1, 1) if args.shard is None else evaluation.parse_shard(args.shard)
     listing(args.folder)  # before the model, which takes longer
     model = open_model(args)
-    return evaluation.run(
-        model,
-        args.folder,
-        order_file=args.class_order,
-        out=args.out,
-        model_id=model_id(args, model),
-        limit=args.limit,
-        shard=shard,
-        batch_size=args.batch_size or 8,
-        progress=sys.stderr,
-    )
+    with going_on("the same command again") if args.out else contextlib.nullcontext():
+        return evaluation.run(
+            model,
+            args.folder,
+            order_file=args.class_order,
+            out=args.out,
+            model_id=model_id(args, model),
+            limit=args.limit,
+            shard=shard,
+            batch_size=args.batch_size or 8,
+            progress=sys.stderr,
+        )
 
 
 def model_id(args, model):
@@ -108,9 +119,17 @@ def model_id(args, model):
     return {"config": config_to_dict(model.config), "quant": quant, **where}
 
 
+def check_out(args, *inputs):
+    """What cannot be written is told before the work; nor does --force let a verb replace what it reads."""
+    for path in inputs:
+        if os.path.exists(args.out) and path is not None and os.path.exists(path) and os.path.samefile(args.out, path):
+            raise UsageError(args.verb, "--out", "another file than what is read", args.out)
+    check_writable(args.out, args.force)
+
+
 def calibrate(args):
     """Ranges of the layers' inputs on a folder of pictures."""
-    check_writable(args.out, args.force)
+    check_out(args, args.model)
     calibration.check_percentile(args.percentile)
     quant = QuantConfig(**switches(args, calibration.WEIGHT_SWITCHES))
     paths = evaluation.spread(find_pictures(args.folder), args.limit)
@@ -132,7 +151,7 @@ def counted(paths, meter):
 
 def pack(args):
     """Float checkpoint -> packed file."""
-    check_writable(args.out, args.force)
+    check_out(args, args.model, args.calibration)
     quant = QuantConfig(**switches(args, calibration.WEIGHT_SWITCHES + ACT_SWITCHES))
     if quant.act_scale != "static":
         refuse(args, "without --act-scale static", ("calibration",))
@@ -156,7 +175,7 @@ def switches(args, names):
 
 def unpack(args):
     """Packed file -> float checkpoint."""
-    check_writable(args.out, args.force)
+    check_out(args, args.model)
     engine = load_packed_only(args)
     save_model(engine.unpack(), args.out, force=args.force)
     size = os.path.getsize(args.out)
@@ -205,7 +224,7 @@ def preprocess(args):
         raise UsageError("preprocess", "--out", "a name that ends in .png, .ppm, .npy or .safetensors", args.out)
     if suffix != ".safetensors" and len(args.pictures) != 1:
         raise UsageError("preprocess", f"a {suffix} holds", "one picture", len(args.pictures), "-o FILE.safetensors")
-    check_writable(args.out, args.force)
+    check_out(args, args.model, *args.pictures)
     config = preprocessing_of(args)
     meter = Progress(sys.stderr if len(args.pictures) > 1 else None, "preprocess", len(args.pictures))
     pixels = np.stack([crop(path, config) for path in counted(args.pictures, meter)])

@@ -76,6 +76,10 @@ MISTAKES = [  # what is typed, exit code, the sentence
                                              "got 'gpu'"),
     # what goes with what
     ("pack m.st -o notes.txt", 2, "notes.txt: already exists; try --force to overwrite it"),
+    ("pack m.st -o m.st --force", 2, "pack: --out; expected another file than what is read, got m.st"),
+    ("report q.st p.png -o p.png --force", 2, "report: --out; expected another file than what is read, got p.png"),
+    ("unpack q.st -o ./q.st --force", 2, "unpack: --out; expected another file than what is read, got ./q.st"),
+    ("preprocess m.st p.png -o p.png --force", 2, "preprocess: --out; expected another file than what is read, got p.png"),
     ("pack m.st -o none/new", 3, "none/new: cannot be written: No such file or directory"),
     ("eval m.st val", 3, "val: class folders; expected names of classes, or exactly 5 folders, "
                          "got 2 others (cat, dog); try an order file, one folder name a line"),

@@ -4,13 +4,14 @@ import os
 import sys
 
 from ..benchmark.page import bench_page
-from ..commands import open_model, print_json, print_summary, refuse
+from ..commands import check_out, open_model, print_json, print_summary, refuse
 from ..config import QuantConfig, linear_roles
 from ..engine import Engine, pack
-from ..files import atomic_write, check_writable, open_input
+from ..files import atomic_write, open_input
 from ..progress import Progress
 from ..training.commands import check_exists
-from ..training.page import read_log, run_page
+from ..training.page import run_page
+from ..training.run import read_log
 from ..weights import load_model
 from . import explain as explaining
 from .model_page import FROM_BOTH, FROM_FLOATS, FROM_PACKED, Subject, check_weights, model_page
@@ -62,7 +63,7 @@ def headline(worked, source):
 
 def report(args):
     """A page of a training run, of a benchmark, or of a model."""
-    check_writable(args.out, args.force)
+    check_out(args, args.model, args.picture, args.weights)
     if os.path.isdir(args.model):
         text = run_report(args)
     elif os.path.isfile(args.model) and is_text(args.model):

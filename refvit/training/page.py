@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from .. import safetensors
 from ..config import linear_roles, middle_layer
 from ..errors import BadInputError, UsageError
-from ..files import read_bytes
 from ..progress import Progress
 from ..report import curves_section, page, surface_section, weights_section
 from ..weights import load_model
@@ -13,6 +11,7 @@ from .dataset import open_dataset, subset
 from .loader import Loader
 from .losses import make_targets
 from .recipe import read_recipe
+from .run import read_log
 from .surface import loss_surface
 
 
@@ -46,12 +45,6 @@ def ternary_weights(stage, model, layer):
     if layer not in linear_roles(model.config):
         raise UsageError("report", "--layer", f"a linear layer, as {middle}", repr(layer))
     return f"Weights after stage {stage}", weights_section(layer, model.matrix(layer), model.quant)
-
-
-def read_log(path):
-    """The records of log.jsonl."""
-    lines = read_bytes(path).splitlines()
-    return [safetensors.parse_json(f"{path}: line {i}", line) for i, line in enumerate(lines, 1)]
 
 
 def stage_models(folder, recipe):
