@@ -10,6 +10,7 @@ import io
 import os
 import sys
 
+from .box import by_name
 from .errors import RefvitError, UsageError
 
 EXIT_INPUT, EXIT_INTERRUPTED = 3, 130
@@ -62,7 +63,7 @@ def prepare_streams():
 def fail(message, code):
     """Say what is wrong in one line, where stderr takes it; returns the code."""
     with contextlib.suppress(OSError):
-        print(f"refvit: error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"refvit: error: {by_name(' '.join(message.split()))}", file=sys.stderr)
     drop_unwritable()
     return code
 

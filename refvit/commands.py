@@ -13,6 +13,7 @@ from PIL import Image
 from . import backend, completion, safetensors
 from . import calibrate as calibration
 from . import evaluate as evaluation
+from .architecture import shown_name
 from .box import boxed_names
 from .config import MODELS, QuantConfig, config_to_dict, linear_roles, model_config
 from .engine import Engine
@@ -165,7 +166,7 @@ def pack(args):
     size = os.path.getsize(args.out)
     summary = {"out": args.out, "bytes": size, "model": model.config.name, "coding": args.coding}
     form = f"W{quant.weight_bits}A{quant.act_bits}"
-    print_summary(args, summary, f"{args.out}: {model.config.name}, {form}, {size:,} bytes")
+    print_summary(args, summary, f"{args.out}: {shown_name(model.config)}, {form}, {size:,} bytes")
 
 
 def switches(args, names):
@@ -179,7 +180,8 @@ def unpack(args):
     engine = load_packed_only(args)
     save_model(engine.unpack(), args.out, force=args.force)
     size = os.path.getsize(args.out)
-    print_summary(args, {"out": args.out, "bytes": size, "model": engine.config.name}, f"{args.out}: {size:,} bytes")
+    summary = {"out": args.out, "bytes": size, "model": engine.config.name}
+    print_summary(args, summary, f"{args.out}: {size:,} bytes")
 
 
 def export(args):
@@ -188,7 +190,7 @@ def export(args):
     files = write_export(engine, args.out, args.kind, args.force)
     size = sum(os.path.getsize(os.path.join(args.out, name)) for name in files)
     summary = {"out": args.out, "model": engine.config.name, "kind": args.kind, "files": len(files), "bytes": size}
-    print_summary(args, summary, f"{args.out}: {engine.config.name}, {len(files)} files, {size:,} bytes")
+    print_summary(args, summary, f"{args.out}: {shown_name(engine.config)}, {len(files)} files, {size:,} bytes")
 
 
 def load_packed_only(args):
@@ -201,10 +203,11 @@ def load_packed_only(args):
 def info(args):
     """Per-layer bits, bytes, sparsity, hashes; totals."""
     path = args.model if os.path.exists(args.model) else None
-    result = model_info(open_model(args), path)
+    model = open_model(args)
+    result = model_info(model, path)
     if args.json:
         return print_json(result)
-    print(f"{result['model']}  {result['kind']}  {result['parameters']:,} parameters")
+    print(f"{shown_name(model.config)}  {result['kind']}  {result['parameters']:,} parameters")
     print(f"{'layer':34} {'shape':>18} {'bits':>6} {'bytes':>10} {'zeros':>7}  sha256")
     for row in result["layers"]:
         bits = f"W{row['weight_bits']}A{row['act_bits']}"

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from ..architecture import shown_name
 from ..benchmark.page import bench_page
 from ..commands import check_out, open_model, print_json, print_summary, refuse
 from ..config import QuantConfig, linear_roles
@@ -34,10 +35,11 @@ def explain(args):
         worked, source = explaining.of_numbers(args.weights, args.input, args.bias, place, quant)
     else:
         refuse(args, "with a model", ("weights", "input", "bias"))
-        worked, source = explaining.of_model(open_either(args), place, quant)
+        model = open_either(args)
+        worked, source = explaining.of_model(model, place, quant)
     if args.json:
         return print_json(as_json(worked, source))
-    print("\n".join(as_text(worked, headline(worked, source))))
+    print("\n".join(as_text(worked, headline(worked, source, args.model and shown_name(model.config)))))
 
 
 def chosen_quant(args):
@@ -52,13 +54,13 @@ def open_either(args):
     return model
 
 
-def headline(worked, source):
-    """What is explained, in a line."""
+def headline(worked, source, model):
+    """What is explained, in a line.  model: what to call it, or None"""
     sizes = f"K = {len(worked.weights.codes)} inputs, W{worked.weights.bits}A{worked.activations.bits}"
-    if source["model"] is None:
+    if model is None:
         return f"One row of weights w and one vector of activations x: {sizes}"
     place = f"{source['layer']}, row {source['row']}, token {source['token']}"
-    return f"{source['model']}: {place}: {sizes}; {picture_name(source['picture'])}"
+    return f"{model}: {place}: {sizes}; {picture_name(source['picture'])}"
 
 
 def report(args):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..architecture import shown_name
 from ..config import QuantConfig, linear_roles, middle_layer
 from ..engine import Engine, pack
 from ..errors import BadInputError, UsageError
@@ -55,7 +56,7 @@ def check_layer(config, layer):
     roles = linear_roles(config)
     if layer not in roles:
         near = difflib.get_close_matches(layer, roles, 3, 0.4)
-        raise UsageError(layer, f"no linear layer of {config.name}", hint=", ".join(near or (middle_layer(config),)))
+        raise UsageError(layer, f"no linear layer of {shown_name(config)}", hint=", ".join(near or (middle_layer(config),)))
     return layer
 
 
