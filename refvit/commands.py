@@ -38,6 +38,7 @@ ACT_SWITCHES = ("act_bits", "act_quantizer", "act_scale", "attention")
 
 def classify(args):
     """Top-k classes of each picture."""
+    check_pictures(args.pictures)
     model = open_model(args)
     results = []
     meter = Progress(sys.stderr if args.json and len(args.pictures) > 1 else None, "classify", len(args.pictures))
@@ -48,6 +49,12 @@ def classify(args):
             print_classes(results[-1])
     if args.json:
         print_json({"model": model.config.name, "pictures": results})
+
+
+def check_pictures(paths):
+    """Raise BadInputError for the first that is a folder, before any work."""
+    for path in filter(os.path.isdir, paths):
+        raise BadInputError(path, "cannot be read", "a picture", "a folder", os.path.join(path, "*"))
 
 
 def top_classes(logits, k, labels):
@@ -228,6 +235,7 @@ def preprocess(args):
     if suffix != ".safetensors" and len(args.pictures) != 1:
         raise UsageError("preprocess", f"a {suffix} holds", "one picture", len(args.pictures), "-o FILE.safetensors")
     check_out(args, args.model, *args.pictures)
+    check_pictures(args.pictures)
     config = preprocessing_of(args)
     meter = Progress(sys.stderr if len(args.pictures) > 1 else None, "preprocess", len(args.pictures))
     pixels = np.stack([crop(path, config) for path in counted(args.pictures, meter)])

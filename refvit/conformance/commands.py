@@ -116,7 +116,8 @@ def judge_of(path, reference_path, reference):
     engine = packed(path, load_model(resolve(path)))
     expected, got = reference.about["model_sha256"], engine_sha256(engine)
     if expected != got:
-        raise BadInputError(path, f"model of {reference_path}: sha256", expected, got)
+        what = f"not the model that {reference_path} is of; its sha256"
+        raise BadInputError(path, what, f"{expected[:16]}...", f"{got[:16]}...")
     return engine
 
 

@@ -54,7 +54,7 @@ def read_foreign(path, reference):
         if name in names:
             found.enter(name, reference[name])
     if not found.tensors and not found.headers:
-        raise BadInputError(path, "tensors", "names of REF, as " + next(iter(reference)), f"{len(names)} others")
+        raise BadInputError(path, "tensors", "names of REF, as " + next(iter(reference)), f"{len(names)} others" if names else "none")
     return found
 
 

@@ -8,6 +8,7 @@ from ..benchmark.page import bench_page
 from ..commands import check_out, open_model, print_json, print_summary, refuse
 from ..config import QuantConfig, linear_roles
 from ..engine import Engine, pack
+from ..errors import BadInputError
 from ..files import atomic_write, open_input
 from ..progress import Progress
 from ..training.commands import check_exists
@@ -88,6 +89,8 @@ def is_text(path):
 
 def run_report(args):
     refuse(args, "with the folder of a run", MODEL_PAGE)
+    if not os.path.exists(os.path.join(args.model, "recipe.json")):
+        raise BadInputError(args.model, "not the folder of a training run", "recipe.json in it", "none")
     if args.data is None:
         refuse(args, "without --data", RUN_PAGE)
     else:

@@ -74,6 +74,9 @@ def of_numbers(w, x, bias, place, quant=QuantConfig()):
     example = w is None and x is None
     weights = read_row("--weights", w, EXAMPLE_W, place.row)
     activations = read_row("--input", x, EXAMPLE_X, place.token)
+    for option, text, other in (("--input", x, weights), ("--weights", w, activations)):
+        if text is None and len(weights) != len(activations):
+            raise UsageError("explain", option, f"{len(other)} numbers", "none: those of the example are 8")
     bias = EXAMPLE_BIAS if example and bias is None else bias
     worked = work(
         quantized_row(weights, quant.weight_bits, quant.threshold, quant.scale),
