@@ -9,6 +9,8 @@ from .box import resolve
 from .errors import UsageError
 
 MODEL_HELP = "a checkpoint, a packed file, refvit_cifar10 (in the box), or a registered name (seeded weights)"
+FLOAT_HELP = "a float checkpoint, or a registered name (seeded weights)"
+PACKED_HELP = "a packed file, or refvit_cifar10 (in the box)"
 THREADS_HELP = (
     "threads of the kernels (default: REFVIT_THREADS, or all cores); for NumPy's matrix products set the environment "
     "variable of its BLAS, as OPENBLAS_NUM_THREADS"
@@ -42,6 +44,8 @@ class Parser(argparse.ArgumentParser):
         if wrong:
             choices = re.findall(r"[\w.-]+", wrong["choices"])
             near = difflib.get_close_matches(wrong["got"], choices, 1)
+            if not near and wrong["name"] == "VERB":
+                near = [self.help_hint]
             raise UsageError(wrong["name"], "unknown", f"one of {', '.join(choices)}", repr(wrong["got"]), *near)
         raise UsageError(None, message, hint=self.help_hint)
 
@@ -94,9 +98,9 @@ def add_verb(verbs, name, run, about, example):
     return verb
 
 
-def add_model(verb, **kwargs):
+def add_model(verb, what=MODEL_HELP, **kwargs):
     """The model argument and what goes with it."""
-    verb.add_argument("model", metavar="MODEL", type=resolve, help=MODEL_HELP, **kwargs)
+    verb.add_argument("model", metavar="MODEL", type=resolve, help=what, **kwargs)
     add_model_options(verb)
 
 

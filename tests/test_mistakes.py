@@ -76,6 +76,7 @@ MISTAKES = [  # what is typed, exit code, the sentence
                             "got a packed file; try refvit unpack first"),
     # typing
     ("clasify m.st p.png", 2, "VERB: unknown; expected one of VERBS, got 'clasify'; try classify"),
+    ("helpme", 2, "VERB: unknown; expected one of VERBS, got 'helpme'; try refvit --help"),
     ("info refvit_cifar", 3, "refvit_cifar: no such file, and no registered name; try refvit_cifar10"),
     ("classify m.st p.png --jsn", 2, "unexpected argument '--jsn'; try --json"),
     ("report m.st p.png p.png p.png -o new", 2, "unexpected argument 'p.png' and 1 more; try refvit report --help"),
