@@ -89,12 +89,12 @@ def is_text(path):
 
 def run_report(args):
     refuse(args, "with the folder of a run", MODEL_PAGE)
-    if not os.path.exists(os.path.join(args.model, "recipe.json")):
-        raise BadInputError(args.model, "not the folder of a training run", "recipe.json in it", "none")
     if args.data is None:
         refuse(args, "without --data", RUN_PAGE)
     else:
         check_exists(args.data)
+    if not os.path.exists(os.path.join(args.model, "recipe.json")):
+        raise BadInputError(args.model, "not the folder of a training run", "recipe.json in it", "none")
     sizes = args.pictures or 256, args.grid or 11, args.reach or 1.0
     return run_page(args.model, args.data, *sizes, args.layer, sys.stderr)
 
