@@ -8,7 +8,6 @@ from ..benchmark.page import bench_page
 from ..commands import check_out, open_model, print_json, print_summary, refuse
 from ..config import QuantConfig, linear_roles
 from ..engine import Engine, pack
-from ..errors import BadInputError
 from ..files import atomic_write, open_input
 from ..progress import Progress
 from ..training.commands import check_exists
@@ -93,8 +92,6 @@ def run_report(args):
         refuse(args, "without --data", RUN_PAGE)
     else:
         check_exists(args.data)
-    if not os.path.exists(os.path.join(args.model, "recipe.json")):
-        raise BadInputError(args.model, "not the folder of a training run", "recipe.json in it", "none")
     sizes = args.pictures or 256, args.grid or 11, args.reach or 1.0
     return run_page(args.model, args.data, *sizes, args.layer, sys.stderr)
 

@@ -23,6 +23,8 @@ def run_page(folder, data, pictures, grid, reach, layer, progress):
     folder = Path(folder)
     if grid < 3 or grid % 2 == 0:
         raise UsageError("report", "--grid", "an odd number of at least 3", grid)
+    if not (folder / "recipe.json").exists():
+        raise BadInputError(folder, "not the folder of a training run", "recipe.json in it", "none")
     recipe = read_recipe(folder / "recipe.json")
     models = stage_models(folder, recipe)
     ternary = [name for name, model in models.items() if model.quant is not None and model.quant.weight_bits == 2]
