@@ -255,14 +255,16 @@ def tables(result):
     lines, in_models = [], []
     for what, key in (("operation", "operations"), ("rule", "rules")):
         for row in result[key]:
-            if key == "rules" and only_in_models(result, row["id"]):
+            models_alone = key == "rules" and only_in_models(result, row["id"])
+            if models_alone and not row["missing"]:
                 in_models.append(row)
             elif row["wrong"] or row["missing"]:
                 name = row["name"] if key == "operations" else f"{row['id']}, {row['title']}"
                 counts = ", ".join(f"{row[state]} {state.replace('_', ' ')}" for state in STATES if row[state])
                 first = f"; first {row['first_wrong']}" if row["first_wrong"] else ""
                 cause = f", likely cause: {row['cause']}" if row.get("cause") else ""
-                lines.append(f"{what} {name}: {counts}{first}{cause}")
+                models = ", in whole models alone" if models_alone else ""
+                lines.append(f"{what} {name}: {counts}{first}{models}{cause}")
     if in_models:
         ids = ", ".join(row["id"] for row in in_models)
         lines.append(f"rules {ids}: wrong in whole models alone; first {in_models[0]['first_wrong']}")
@@ -270,7 +272,5 @@ def tables(result):
 
 
 def only_in_models(result, rule):
-    """Whether whole models alone, which test nearly all rules, are wrong under a rule, and nothing is missing."""
-    cases = [case for case in result["cases"] if rule in case["rules"]]
-    states = {case["state"] for case in cases}
-    return MISSING not in states and {case["operation"] for case in cases if case["state"] == WRONG} == {MODEL}
+    """Whether whole models alone, which test nearly all rules, are wrong under a rule."""
+    return {c["operation"] for c in result["cases"] if c["state"] == WRONG and rule in c["rules"]} == {MODEL}
