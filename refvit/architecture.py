@@ -11,6 +11,7 @@ from .names import nearest
 from .registry import MODELS, model_config
 
 STAGES_MAX = 16  # each halves the map
+NOT_SHAPE = ("img_size", "in_chans", "num_classes", "norm_eps")  # may be others than those of the registered model
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,18 @@ def _unnamed(where, family, fields, hints):
     with blamed(where):
         config = kind(name=family, **{**start, **fields})
     return dataclasses.replace(config, name=_descriptive_name(config))
+
+
+def shown_name(config):
+    """What to call a model: its registered name where it is that one, whatever its classes and pictures; else its shape."""
+    registered = MODELS.get(config.name)
+    if registered is None or registered.family == config.family and all(
+        getattr(registered, field.name) == getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if field.name not in NOT_SHAPE
+    ):
+        return config.name
+    return _descriptive_name(config)
 
 
 def _descriptive_name(config):

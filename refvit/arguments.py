@@ -8,6 +8,8 @@ from .completion import SHELLS
 from .conformance import arguments as conformance
 from .looking import arguments as looking
 from .options import (
+    FLOAT_HELP,
+    PACKED_HELP,
     Parser,
     add_act_quant,
     add_compute,
@@ -74,7 +76,7 @@ def add_calibrate(verbs):
     about = "Write the ranges of every layer's input on pictures, for static activation scales of the same weights."
     example = "refvit calibrate deit.safetensors pictures/ -o ranges.safetensors"
     verb = add_verb(verbs, "calibrate", commands.calibrate, about, example)
-    add_model(verb)
+    add_model(verb, FLOAT_HELP)
     verb.add_argument("folder", metavar="FOLDER", help="pictures, in any sub-folders")
     add_output(verb, "the ranges, as safetensors")
     percentile_help = "of each picture's values; 100: the maximum (default 100)"
@@ -87,7 +89,7 @@ def add_pack(verbs):
     about = "Quantize a float checkpoint and write one packed file."
     example = "refvit pack deit_tiny_patch16_224 -o deit.refvit.safetensors --weight-bits 2"
     verb = add_verb(verbs, "pack", commands.pack, about, example)
-    add_model(verb)
+    add_model(verb, FLOAT_HELP)
     add_output(verb, "the packed file")
     add_weight_quant(verb)
     add_act_quant(verb)
@@ -99,7 +101,7 @@ def add_unpack(verbs):
     about = "Turn a packed file into float weights (scale times code) under timm's names."
     example = "refvit unpack refvit_cifar10 -o cifar10.safetensors"
     verb = add_verb(verbs, "unpack", commands.unpack, about, example)
-    verb.add_argument("model", metavar="PACKED", help="a packed file")
+    verb.add_argument("model", metavar="PACKED", help=PACKED_HELP)
     add_output(verb, "the float checkpoint, as safetensors")
 
 
@@ -107,7 +109,7 @@ def add_export(verbs):
     about = "Write the tensors of a packed model for microcontrollers and FPGAs, and an index of them."
     example = "refvit export refvit_cifar10 -o arrays/ --c-array"
     verb = add_verb(verbs, "export", commands.export, about, example)
-    verb.add_argument("model", metavar="PACKED", help="a packed file")
+    verb.add_argument("model", metavar="PACKED", help=PACKED_HELP)
     verb.add_argument("-o", "--out", required=True, metavar="FOLDER", help="new or empty")
     verb.add_argument("--force", action="store_true", help="overwrite files of the same names in FOLDER")
     kinds = verb.add_mutually_exclusive_group(required=True)

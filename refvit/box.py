@@ -23,6 +23,13 @@ def resolve(path):
     return os.fspath(DATA / f"{path}{SUFFIX}") if path in boxed_names() and not os.path.exists(path) else path
 
 
+def by_name(text):
+    """A text for people: the models in the box by their names, as they were typed, instead of their paths."""
+    for name in boxed_names():
+        text = text.replace(os.fspath(DATA / f"{name}{SUFFIX}"), name)
+    return text
+
+
 def measured(name):
     """The accuracy of a model in the box, with the keys of ``refvit eval --json``."""
     return json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))

@@ -8,8 +8,10 @@ of these names in the rooms training, benchmark, conformance and looking.
 import contextlib
 import io
 import os
+import select
 import sys
 
+from .box import by_name
 from .errors import RefvitError, UsageError
 
 EXIT_INPUT, EXIT_INTERRUPTED = 3, 130
@@ -24,12 +26,14 @@ def main(argv=None):
         return code
     except RefvitError as error:
         return fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return fail("interrupted", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as stop:  # with a text where there is something to say of how to go on
+        return fail(str(stop) or "interrupted", EXIT_INTERRUPTED)
     except MemoryError:
         return fail("not enough memory", EXIT_INPUT)
-    except BrokenPipeError:  # the reader of our output went away
-        return 0 if sys.stdout in drop_unwritable() else EXIT_INPUT
+    except BrokenPipeError:  # the reader of our output, or of our notes, went away
+        code = 0 if is_unread(sys.stdout) else EXIT_INPUT
+        drop_unwritable()
+        return code
     except OSError as error:
         return fail(f"{error.filename or 'output'}: cannot be written: {error.strerror}", EXIT_INPUT)
 
@@ -62,18 +66,24 @@ def prepare_streams():
 def fail(message, code):
     """Say what is wrong in one line, where stderr takes it; returns the code."""
     with contextlib.suppress(OSError):
-        print(f"refvit: error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"refvit: error: {by_name(' '.join(message.split()))}", file=sys.stderr)
     drop_unwritable()
     return code
 
 
+def is_unread(stream):
+    """Whether it is a pipe that nobody reads any more. Only what is still held would tell by a failure to write."""
+    if not hasattr(select, "poll"):  # Windows has not
+        return True
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def drop_unwritable():
-    """Drop what stdout or stderr hold and cannot write, or Python would complain of it at its end; returns those."""
-    broken = []
+    """Drop what stdout or stderr hold and cannot write, or Python would complain of it at its end."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            broken.append(stream)
-    return broken

@@ -1,5 +1,6 @@
 """What each verb of the command line does. A command returns its exit code, or None for 0."""
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -12,6 +13,7 @@ from PIL import Image
 from . import backend, completion, safetensors
 from . import calibrate as calibration
 from . import evaluate as evaluation
+from .architecture import shown_name
 from .box import boxed_names
 from .config import QuantConfig, config_to_dict, linear_roles
 from .engine import Engine
@@ -37,6 +39,7 @@ ACT_SWITCHES = ("act_bits", "act_quantizer", "act_scale", "attention")
 
 def classify(args):
     """Top-k classes of each picture."""
+    check_pictures(args.pictures)
     model = open_model(args)
     results = []
     meter = Progress(sys.stderr if args.json and len(args.pictures) > 1 else None, "classify", len(args.pictures))
@@ -47,6 +50,12 @@ def classify(args):
             print_classes(results[-1])
     if args.json:
         print_json({"model": model.config.name, "pictures": results})
+
+
+def check_pictures(paths):
+    """Raise BadInputError for the first that is a folder, before any work."""
+    for path in filter(os.path.isdir, paths):
+        raise BadInputError(path, "cannot be read", "a picture", "a folder", os.path.join(path, "*"))
 
 
 def top_classes(logits, k, labels):
@@ -81,6 +90,15 @@ def evaluate(args):
         print(f"Top-1 {100 * result['top1']:.2f} %  Top-5 {100 * result['top5']:.2f} %  {result['images']} pictures")
 
 
+@contextlib.contextmanager
+def going_on(how):
+    """An interruption inside says how the run is continued."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; try {how}, which goes on") from None
+
+
 def evaluate_folder(args):
     """The numbers of one run."""
     if not args.folder:
@@ -89,17 +107,18 @@ def evaluate_folder(args):
     shard = (1, 1) if args.shard is None else evaluation.parse_shard(args.shard)
     listing(args.folder)  # before the model, which takes longer
     model = open_model(args)
-    return evaluation.run(
-        model,
-        args.folder,
-        order_file=args.class_order,
-        out=args.out,
-        model_id=model_id(args, model),
-        limit=args.limit,
-        shard=shard,
-        batch_size=args.batch_size or 8,
-        progress=sys.stderr,
-    )
+    with going_on("the same command again") if args.out else contextlib.nullcontext():
+        return evaluation.run(
+            model,
+            args.folder,
+            order_file=args.class_order,
+            out=args.out,
+            model_id=model_id(args, model),
+            limit=args.limit,
+            shard=shard,
+            batch_size=args.batch_size or 8,
+            progress=sys.stderr,
+        )
 
 
 def model_id(args, model):
@@ -109,9 +128,17 @@ def model_id(args, model):
     return {"config": config_to_dict(model.config), "quant": quant, **where}
 
 
+def check_out(args, *inputs):
+    """What cannot be written is told before the work; nor does --force let a verb replace what it reads."""
+    for path in inputs:
+        if os.path.exists(args.out) and path is not None and os.path.exists(path) and os.path.samefile(args.out, path):
+            raise UsageError(args.verb, "--out", "another file than what is read", args.out)
+    check_writable(args.out, args.force)
+
+
 def calibrate(args):
     """Ranges of the layers' inputs on a folder of pictures."""
-    check_writable(args.out, args.force)
+    check_out(args, args.model)
     calibration.check_percentile(args.percentile)
     quant = QuantConfig(**switches(args, calibration.WEIGHT_SWITCHES))
     paths = evaluation.spread(find_pictures(args.folder), args.limit)
@@ -133,7 +160,7 @@ def counted(paths, meter):
 
 def pack(args):
     """Float checkpoint -> packed file."""
-    check_writable(args.out, args.force)
+    check_out(args, args.model, args.calibration)
     quant = QuantConfig(**switches(args, calibration.WEIGHT_SWITCHES + ACT_SWITCHES))
     if quant.act_scale != "static":
         refuse(args, "without --act-scale static", ("calibration",))
@@ -147,7 +174,7 @@ def pack(args):
     size = os.path.getsize(args.out)
     summary = {"out": args.out, "bytes": size, "model": model.config.name, "coding": args.coding}
     form = f"W{quant.weight_bits}A{quant.act_bits}"
-    print_summary(args, summary, f"{args.out}: {model.config.name}, {form}, {size:,} bytes")
+    print_summary(args, summary, f"{args.out}: {shown_name(model.config)}, {form}, {size:,} bytes")
 
 
 def switches(args, names):
@@ -157,11 +184,12 @@ def switches(args, names):
 
 def unpack(args):
     """Packed file -> float checkpoint."""
-    check_writable(args.out, args.force)
+    check_out(args, args.model)
     engine = load_packed_only(args)
     save_model(engine.unpack(), args.out, force=args.force)
     size = os.path.getsize(args.out)
-    print_summary(args, {"out": args.out, "bytes": size, "model": engine.config.name}, f"{args.out}: {size:,} bytes")
+    summary = {"out": args.out, "bytes": size, "model": engine.config.name}
+    print_summary(args, summary, f"{args.out}: {size:,} bytes")
 
 
 def export(args):
@@ -170,7 +198,7 @@ def export(args):
     files = write_export(engine, args.out, args.kind, args.force)
     size = sum(os.path.getsize(os.path.join(args.out, name)) for name in files)
     summary = {"out": args.out, "model": engine.config.name, "kind": args.kind, "files": len(files), "bytes": size}
-    print_summary(args, summary, f"{args.out}: {engine.config.name}, {len(files)} files, {size:,} bytes")
+    print_summary(args, summary, f"{args.out}: {shown_name(engine.config)}, {len(files)} files, {size:,} bytes")
 
 
 def load_packed_only(args):
@@ -183,10 +211,11 @@ def load_packed_only(args):
 def info(args):
     """Per-layer bits, bytes, sparsity, hashes; totals."""
     path = args.model if os.path.exists(args.model) else None
-    result = model_info(open_model(args), path)
+    model = open_model(args)
+    result = model_info(model, path)
     if args.json:
         return print_json(result)
-    print(f"{result['model']}  {result['kind']}  {result['parameters']:,} parameters")
+    print(f"{shown_name(model.config)}  {result['kind']}  {result['parameters']:,} parameters")
     print(f"{'layer':34} {'shape':>18} {'bits':>6} {'bytes':>10} {'zeros':>7}  sha256")
     for row in result["layers"]:
         bits = f"W{row['weight_bits']}A{row['act_bits']}"
@@ -206,7 +235,8 @@ def preprocess(args):
         raise UsageError("preprocess", "--out", "a name that ends in .png, .ppm, .npy or .safetensors", args.out)
     if suffix != ".safetensors" and len(args.pictures) != 1:
         raise UsageError("preprocess", f"a {suffix} holds", "one picture", len(args.pictures), "-o FILE.safetensors")
-    check_writable(args.out, args.force)
+    check_out(args, args.model, *args.pictures)
+    check_pictures(args.pictures)
     config = preprocessing_of(args)
     meter = Progress(sys.stderr if len(args.pictures) > 1 else None, "preprocess", len(args.pictures))
     pixels = np.stack([crop(path, config) for path in counted(args.pictures, meter)])

@@ -1,5 +1,6 @@
 """A script that teaches a shell to complete refvit's command line, written from the parser itself."""
 
+from . import backend
 from .box import boxed_names
 from .registry import MODELS
 
@@ -37,9 +38,10 @@ def script(parser, shell):
     for verb, its in parser.verbs.items():
         names = []
         for action in its._actions:
-            if action.choices and action.option_strings:
+            words = backend.backends() if action.dest == "backend" else action.choices
+            if words and action.option_strings:
                 cases = "|".join(f'"{verb} {option}"' for option in action.option_strings)
-                choices.append(f"        {cases}) words={lines(map(str, action.choices))};;")
+                choices.append(f"        {cases}) words={lines(map(str, words))};;")
             elif action.choices:
                 names += action.choices
             elif action.dest == "model":

@@ -9,6 +9,7 @@ Shapes: B images, W windows, T tokens, H heads, D width of a head, K inputs, C o
 import numpy as np
 
 from . import forward, kernels
+from .architecture import shown_name
 from .backend import NUMPY, default_environment, level_of
 from .errors import UsageError, located
 from .exact import sum16
@@ -34,7 +35,7 @@ class Engine:
         self.compiled = None  # its model as C reads it, once it is needed
 
     def __repr__(self):
-        return f"Engine({self.config.name!r}, quant={self.quant})"
+        return f"Engine({shown_name(self.config)!r}, quant={self.quant})"
 
     def __call__(self, x):
         """Logits of normalised pictures.  x float32 [B, 3, H, W] -> float32 [B, classes]"""

@@ -52,6 +52,8 @@ def evaluate(model, folder, out=None, model_id=None, limit=None, shard=(1, 1), b
     done = []
     if out is not None:
         done = records.start(out, records.make_header(model_id, model.preprocess, everything, shard), pictures)
+    if done and progress is not None:
+        print(f"refvit: {out}: {len(done)} of {len(pictures)} pictures are there from before", file=progress)
     meter = Progress(progress, "eval", len(pictures), len(done))
     correct = sum(line["correct1"] for line in done)
     todo = pictures[len(done):]

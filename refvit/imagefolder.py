@@ -13,6 +13,8 @@ ORDER_FILE_LIMIT = 1 << 24  # bytes
 
 def listing(folder):
     """Names in a folder, sorted as strings, without the hidden ones. Raises BadInputError where it cannot be read."""
+    if os.path.isfile(folder):
+        raise BadInputError(folder, "cannot be listed", "a folder", "a file", "unpacking it first")
     try:
         return sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
@@ -94,7 +96,7 @@ class ImageFolder:
             return self._by_name(folders, known, "the name of a class, as others are")
         if len(folders) != num_classes:
             raise BadInputError(self.root, "class folders", f"names of classes, or exactly {num_classes} folders",
-                                f"{len(folders)} others ({_few(folders)})", "an order file, one folder name a line")
+                                f"{len(folders)}: {_few(folders)}", _where_classes_may_be(self.root, folders))
         return {name: i for i, name in enumerate(folders)}
 
     def _by_name(self, folders, known, expected):
@@ -102,6 +104,13 @@ class ImageFolder:
         if unknown:
             raise BadInputError(self.root, "unknown class folders", expected, _few(unknown))
         return {name: known[name] for name in folders}
+
+
+def _where_classes_may_be(root, folders):
+    """Of a folder with one folder, as a dataset has it, that one; else how to say which folder is which class."""
+    if len(folders) == 1:
+        return os.path.join(root, folders[0])
+    return "--class-order FILE, one folder name a line"
 
 
 def _known_names(labels, num_classes):

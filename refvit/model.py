@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .architecture import shown_name
 from .config import QuantConfig, param_count
 from .errors import BadInputError, UsageError
 from .passes import Pass
@@ -33,7 +34,7 @@ class Model:
         check_params(config, params)
 
     def __repr__(self):
-        return f"Model({self.config.name!r}, {param_count(self.config):,} parameters, quant={self.quant})"
+        return f"Model({shown_name(self.config)!r}, {param_count(self.config):,} parameters, quant={self.quant})"
 
     def __call__(self, x):
         """Logits of normalised pictures.  x float32 [B, 3, H, W] -> float32 [B, classes]"""

@@ -9,6 +9,8 @@ from .box import resolve
 from .errors import UsageError
 
 MODEL_HELP = "a checkpoint, a packed file, refvit_cifar10 (in the box), or a registered name (seeded weights)"
+FLOAT_HELP = "a float checkpoint, or a registered name (seeded weights)"
+PACKED_HELP = "a packed file, or refvit_cifar10 (in the box)"
 THREADS_HELP = (
     "threads of the kernels (default: REFVIT_THREADS, or all cores); for NumPy's matrix products set the environment "
     "variable of its BLAS, as OPENBLAS_NUM_THREADS"
@@ -42,6 +44,8 @@ class Parser(argparse.ArgumentParser):
         if wrong:
             choices = re.findall(r"[\w.-]+", wrong["choices"])
             near = difflib.get_close_matches(wrong["got"], choices, 1)
+            if not near and wrong["name"] == "VERB":
+                near = [self.help_hint]
             raise UsageError(wrong["name"], "unknown", f"one of {', '.join(choices)}", repr(wrong["got"]), *near)
         raise UsageError(None, message, hint=self.help_hint)
 
@@ -94,9 +98,9 @@ def add_verb(verbs, name, run, about, example):
     return verb
 
 
-def add_model(verb, **kwargs):
+def add_model(verb, what=MODEL_HELP, **kwargs):
     """The model argument and what goes with it."""
-    verb.add_argument("model", metavar="MODEL", type=resolve, help=MODEL_HELP, **kwargs)
+    verb.add_argument("model", metavar="MODEL", type=resolve, help=what, **kwargs)
     add_model_options(verb)
 
 
@@ -120,21 +124,23 @@ def add_output(verb, what):
 
 def add_weight_quant(verb):
     """The switches of QuantConfig that say what the weights become."""
-    verb.add_argument("--weight-bits", type=int, choices=(2, 8), default=2, help="2: ternary; 8 (default 2)")
-    granularity_help = "a scale per output channel, or one"
+    bits_help = "2: ternary, for weights that were trained so; 8: for any (default 2)"
+    verb.add_argument("--weight-bits", type=int, choices=(2, 8), default=2, help=bits_help)
+    granularity_help = "a scale per output channel, or one (default channel)"
     verb.add_argument("--granularity", choices=("channel", "layer"), default="channel", help=granularity_help)
     threshold_help = 'Delta = T mean|W|, or "optimal" (default 0.7)'
     verb.add_argument("--threshold", type=threshold, default=0.7, metavar="T", help=threshold_help)
-    verb.add_argument("--scale", choices=("masked_mean", "absolute_mean"), default="masked_mean", help="alpha")
-    verb.add_argument("--patch-bits", type=int, choices=(2, 8), default=8, help="weights of the patch embedding")
-    verb.add_argument("--head-bits", type=int, choices=(2, 8), default=8, help="weights of the head")
+    verb.add_argument("--scale", choices=("masked_mean", "absolute_mean"), default="masked_mean", help="alpha (default masked_mean)")
+    verb.add_argument("--patch-bits", type=int, choices=(2, 8), default=8, help="weights of the patch embedding (default 8)")
+    verb.add_argument("--head-bits", type=int, choices=(2, 8), default=8, help="weights of the head (default 8)")
 
 
 def add_act_quant(verb):
     """The switches of QuantConfig that say what activations become."""
     verb.add_argument("--act-bits", type=int, choices=range(2, 9), default=8, metavar="N", help="2 to 8 (default 8)")
-    verb.add_argument("--act-quantizer", choices=("symmetric", "minmax"), default="symmetric")
-    static_help = "static needs --calibration"
+    verb.add_argument("--act-quantizer", choices=("symmetric", "minmax"), default="symmetric",
+                      help="default symmetric")
+    static_help = "what has a scale of its own; static needs --calibration (default token)"
     verb.add_argument("--act-scale", choices=("token", "image", "static"), default="token", help=static_help)
-    verb.add_argument("--attention", choices=("int8", "float"), default="int8")
+    verb.add_argument("--attention", choices=("int8", "float"), default="int8", help="default int8")
     verb.add_argument("--calibration", metavar="FILE", help="ranges written by refvit calibrate, for static scales")

@@ -1,11 +1,14 @@
 """Pages to look at: one self-contained HTML file, charts inside, readable in light and dark and on a phone."""
 
+import re
 from html import escape
 
 import numpy as np
 
 from . import charts
 from .ternary import relative_error, ternarize
+
+WORD = re.compile(r"[^\W\d]{4}")  # longer than units
 
 STYLE = """
 :root { color-scheme: light dark; --fg: #1a202c; --bg: #ffffff; --soft: #718096; }
@@ -17,7 +20,7 @@ svg { width: 100%; height: auto; } svg text { font: 11px system-ui, sans-serif; 
 svg g[style] text { fill: inherit; } svg text.title { font-weight: 600; font-size: 12px; }
 .axis { stroke: var(--soft); fill: none; } .mark { fill: none; stroke-dasharray: 4 3; stroke-width: 1.5; }
 table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: right; }
-td:first-child, th:first-child { text-align: left; } .wide { overflow-x: auto; }
+td:first-child, th:first-child, .words { text-align: left; } .wide { overflow-x: auto; }
 .wide td, .wide th { white-space: nowrap; } details table { font-size: .85rem; }
 .gallery { display: flex; flex-wrap: wrap; gap: 1rem; align-items: start; }
 figure { margin: 0; max-width: 100%; width: min-content; } figure img { display: block; max-width: 100%; height: auto; }
@@ -48,9 +51,15 @@ def legend(colours):
 
 
 def table(heads, rows):
-    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(c))}</td>' for c in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    """Columns with words in them are on the left, numbers on the right."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    words = [any(WORD.search(row[i]) for row in rows) for i in range(len(heads))]
+
+    def line(tag, cells):
+        return "".join(f"<{tag}{' class=words' * w}>{escape(c)}</{tag}>" for c, w in zip(cells, words))
+
+    body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{line("th", heads)}</tr>{body}</table></div>'
 
 
 def curves_section(lines):

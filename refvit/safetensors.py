@@ -102,6 +102,7 @@ def _read_header(path, file):
         raise BadInputError(path, "header too long", f"at most {HEADER_MAX} bytes", length)
     text = file.read(length)
     if text[:1] != b"{" or text.rstrip(b" ")[-1:] != b"}":
+        refuse_lookalike(path, file, "not a safetensors file", "tensors")
         raise BadInputError(path, "not a safetensors file", 'a header "{...}"', repr(text[:16]))
     return parse_json(f"{path}: header", text), total - 8 - length
 

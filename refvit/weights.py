@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import sys
 
 import numpy as np
@@ -26,7 +27,12 @@ TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 TORCH_STARTS = (b"PK\3\4", torchfile.LEGACY_MAGIC[:4])  # as a safetensors header's length, far above the cap
 WRAPPERS = ("model_ema", "state_dict_ema", "state_dict", "model")  # averaged weights first, as timm prefers them
 KEY = "refvit"  # of the metadata of float checkpoints written here
-NAMED = 5  # so many tensors are named in an error
+NAMED = 5  # so many tensors, or files, are named in an error
+NO_MODELS = {  # other files that are written here
+    "refvit-calibration": "the ranges of refvit calibrate",
+    "refvit-trace": "the tensors of refvit trace",
+    "refvit-run": "the state of a training run",
+}
 
 
 def load_model(path, name=None, img_size=None):
@@ -44,10 +50,14 @@ def load_model(path, name=None, img_size=None):
     unknown name or an impossible img_size; UnsupportedError for what config.json asks and no model here does.
     """
     path = resolve(path)
+    if os.path.isdir(path):
+        raise BadInputError(path, "cannot be read", "a file", "a folder", _checkpoints_in(path))
     is_torch = _is_torch(path)
     metadata = {} if is_torch else safetensors.read_metadata(path)
     if metadata.get("format") == FORMAT:
         return _load_packed(path, name, img_size)
+    if metadata.get("format") in NO_MODELS:
+        raise BadInputError(path, "not a model", "a checkpoint or a packed file", NO_MODELS[metadata["format"]])
     sidecar = _saved(path, metadata[KEY]) if KEY in metadata else read_sidecar(path)
     tensors = _state_dict(path, torchfile.read(path)) if is_torch else safetensors.read(path)[0]
     tensors = bitnet.unpacked(path, tensors, sidecar.linear_class)
@@ -87,6 +97,12 @@ def _is_torch(path):
     with open_input(path) as file:
         start = file.read(4)
     return start in TORCH_STARTS or path.lower().endswith(TORCH_SUFFIXES)
+
+
+def _checkpoints_in(folder):
+    """The files of a folder that may be meant, or None."""
+    names = sorted(n for n in os.listdir(folder) if n.endswith((".safetensors", *TORCH_SUFFIXES)))
+    return ", ".join(os.path.join(folder, n) for n in names[:NAMED]) or None
 
 
 def _load_packed(path, name, img_size):

@@ -313,7 +313,7 @@ BEFORE_THE_MODEL = [  # as above; here the model is missing as well
     ("calibrate F/absent F/none -o F/new.st", 3, "none: cannot be listed: No such file or directory"),
     ("calibrate F/absent F/empty -o F/new.st", 3, "empty: no pictures"),
     ("unpack F/absent -o P", 2, "exists"),
-    ("preprocess F/absent P -o P", 2, "exists"),
+    ("preprocess F/absent P -o P", 2, "another file"),
     ("preprocess F/absent P -o F/x.bmp", 2, "x.bmp"),
 ]
 

@@ -31,6 +31,7 @@ def shell(name, text, folder):
     ("refvit c", ["classify", "calibrate", "compare", "completion"]),
     ("refvit pack --coding ''", ["planes", "base3"]),
     ("refvit pack --coding b", ["base3"]),
+    ("refvit classify --backend n", ["numpy"]),
     ("refvit pack --weight", ["--weight-bits"]),
     ("refvit classify refvit_", ["refvit_cifar10"]),
     ("refvit classify x a", ["a picture.jpg"]),

@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -25,6 +26,7 @@ FILES = {
     "lfs.safetensors": POINTER, "lfs.pth": POINTER, "lfs.jpg": POINTER, "page.jpg": PAGE, "page.pth": PAGE,
     "page.safetensors": PAGE, "notes.txt": b"to do: everything\n", "zero.safetensors": b"", "a.gif": b"GIF89a\1\0\1\0",
     "cut.pth": b"PK\3\4" + bytes(3000), "bare.pth": pickle.dumps({"model": Harmful()}, protocol=4),
+    "tar.safetensors": b"\x1f\x8b" + bytes(40000),
     "photo.heic": b"\0\0\0\x18ftypheic\0\0\0\0", "zip.safetensors": b"\x1f\x8b\x08" + bytes(90),
 }  # fmt: skip
 
@@ -52,6 +54,17 @@ MISTAKES = [  # what is typed, exit code, the sentence
     ("classify m.st photo.heic", 3, f"photo.heic: not a picture; expected {PICTURES}, got a HEIC or AVIF picture; "
                                     "try converting it to PNG"),
     ("classify m.st notes.txt", 3, f"notes.txt: not a picture; expected {PICTURES}, got text"),
+    ("info tar.safetensors", 3, "tar.safetensors: not a safetensors file; expected tensors, got a gzip archive; "
+                                "try unpacking it first"),
+    ("info ref.st", 3, "ref.st: not a model; expected a checkpoint or a packed file, got the tensors of refvit trace"),
+    ("info models", 3, "models: cannot be read; expected a file, got a folder; try models/a.safetensors, models/b.pth"),
+    ("classify m.st val", 3, "val: cannot be read; expected a picture, got a folder; try val/*"),
+    ("eval m.st p.png", 3, "p.png: cannot be listed; expected a folder, got a file; try unpacking it first"),
+    ("eval m.st data", 3, "data: class folders; expected names of classes, or exactly 5 folders, got 1: val; try data/val"),
+    ("verify val empty", 3, "val: not a kit; expected a folder with manifest.json, got none in it; "
+                            "try refvit vectors build"),
+    ("report empty -o new", 3, "empty: not the folder of a training run; expected recipe.json in it, got none"),
+    ("explain --weights 1", 2, "explain: --input; expected 1 numbers, got none: those of the example are 8"),
     # cut off
     ("info cut.safetensors", 3, f"cut.safetensors: cut off; expected SIZE bytes of tensors, got HALF; {AGAIN}"),
     ("info cut.pth", 3, f"cut.pth: damaged or cut off: File is not a zip file; {AGAIN}"),
@@ -63,6 +76,7 @@ MISTAKES = [  # what is typed, exit code, the sentence
                             "got a packed file; try refvit unpack first"),
     # typing
     ("clasify m.st p.png", 2, "VERB: unknown; expected one of VERBS, got 'clasify'; try classify"),
+    ("helpme", 2, "VERB: unknown; expected one of VERBS, got 'helpme'; try refvit --help"),
     ("info refvit_cifar", 3, "refvit_cifar: no such file, and no registered name; try refvit_cifar10"),
     ("classify m.st p.png --jsn", 2, "unexpected argument '--jsn'; try --json"),
     ("report m.st p.png p.png p.png -o new", 2, "unexpected argument 'p.png' and 1 more; try refvit report --help"),
@@ -76,9 +90,13 @@ MISTAKES = [  # what is typed, exit code, the sentence
                                              "got 'gpu'"),
     # what goes with what
     ("pack m.st -o notes.txt", 2, "notes.txt: already exists; try --force to overwrite it"),
+    ("pack m.st -o m.st --force", 2, "pack: --out; expected another file than what is read, got m.st"),
+    ("report q.st p.png -o p.png --force", 2, "report: --out; expected another file than what is read, got p.png"),
+    ("unpack q.st -o ./q.st --force", 2, "unpack: --out; expected another file than what is read, got ./q.st"),
+    ("preprocess m.st p.png -o p.png --force", 2, "preprocess: --out; expected another file than what is read, got p.png"),
     ("pack m.st -o none/new", 3, "none/new: cannot be written: No such file or directory"),
     ("eval m.st val", 3, "val: class folders; expected names of classes, or exactly 5 folders, "
-                         "got 2 others (cat, dog); try an order file, one folder name a line"),
+                         "got 2: cat, dog; try --class-order FILE, one folder name a line"),
     ("classify m.st p.png --img-size 33", 2, "deit_tiny_patch16_224: img_size; expected a multiple of patch_size 8, "
                                              "got 33"),
     ("classify q.st p.png --img-size 64", 2, "q.st: img_size of a packed file; expected 32, got 64; "
@@ -98,7 +116,11 @@ def folder(tmp_path_factory):
     for name, content in FILES.items():
         (root / name).write_bytes(content)
     Image.new("RGB", (40, 50), (90, 120, 30)).save(root / "p.png")
-    (root / "empty").mkdir()
+    safetensors.write(root / "ref.st", {"x": np.zeros(3, np.float32)}, {"format": "refvit-trace"})
+    for name in ("empty", "models", "data/val/cat"):
+        (root / name).mkdir(parents=True)
+    for name in ("a.safetensors", "b.pth", "c.txt"):
+        (root / "models" / name).touch()
     for name in ("cat", "dog"):
         (root / "val" / name).mkdir(parents=True)
         Image.new("RGB", (40, 50)).save(root / "val" / name / "0.png")

@@ -50,6 +50,6 @@ def test_a_mistake_is_named_where_it_is_made(built_kit, tmp_path, switch, operat
     assert result["first"]["operation"] == operation and result["first"]["causes"][0]["name"] == cause
     wrong = {row["name"]: row["cause"] for row in result["operations"] if row["wrong"]}
     assert wrong == dict.fromkeys({operation} | others, cause)
-    rules = [line for line in as_text(result) if line.endswith("in whole models alone")]
-    assert any(line.startswith("rule N8, ") for line in rules) == ("model" in others)
-    assert not any(line.startswith("rule N4, ") for line in rules)
+    rules = [line for line in as_text(result) if "in whole models alone" in line]
+    assert any("N8" in line for line in rules) == ("model" in others)
+    assert not any("N4" in line for line in rules)

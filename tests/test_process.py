@@ -41,6 +41,18 @@ def test_a_closed_pipe_is_no_error():
     assert len(done.stdout) == 1 and done.stderr == ""
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", ["backends", "info deit_tiny_patch16_224 --json"])  # less and more than is held
+def test_a_pipe_that_nobody_reads_is_no_error(arguments, unbuffered):
+    read, write = os.pipe()
+    os.close(read)
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "refvit", *arguments.split()]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+    os.close(write)
+    assert done.returncode == 0 and "error" not in done.stderr
+
+
 def test_a_closed_stdout_is_refused():
     done = shell("REFVIT backends >&-")
     assert (done.returncode, done.stdout) == (2, "")
@@ -73,6 +85,12 @@ def test_a_broken_stderr_is_no_success(model):
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=write, cwd=ROOT)
     os.close(write)
     assert done.returncode == 3
+
+
+def test_a_folder_called_refvit_does_not_hide_the_package(tmp_path):
+    """As it is where Python is started beside a clone."""
+    (tmp_path / "refvit").mkdir()
+    subprocess.run([sys.executable, "-c", "import refvit; refvit.load_model"], cwd=tmp_path, check=True)
 
 
 class Interruption:
@@ -135,7 +153,8 @@ def test_the_demonstration_lists_folders_as_the_program_does(demo, tmp_path):
 
 
 def test_the_demonstration_says_what_the_model_in_the_box_sees(demo, capsys):
-    assert demo["show_boxed"](None)
+    model = refvit.load_model("refvit_cifar10")
+    assert demo["show_boxed"](model, *demo["rendered"](model))
     out = capsys.readouterr().out
     assert "% of 2,000 test pictures" in out
     assert re.findall(r"drawn (\w+) +\d+ %  [a-z]+\n", out) == list(demo["scenes"]())

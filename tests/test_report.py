@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from refvit import charts
+from refvit import charts, report
 from refvit.config import QuantConfig
 from refvit.model import create_model
 from refvit.report import channel_thresholds, curves_section, page, surface_section, weights_section
@@ -102,3 +102,8 @@ def test_an_empty_log_has_no_charts():
 def test_a_curve_of_one_point_is_seen():
     assert "<circle" in charts.curves("t", {"a": ([1], [2.0])}, "x", "y")
     assert "<circle" not in charts.curves("t", {"a": ([1, 2], [2.0, 3.0])}, "x", "y")
+
+
+def test_words_stand_on_the_left_of_their_column_and_numbers_on_the_right():
+    html = report.table(("name", "ms", "cause"), iter([("a", "1.5 ms", ""), ("b", 2, "planes_swapped")]))
+    assert html.count("class=words") == 3 and "<th class=words>cause</th>" in html and "<td>1.5 ms</td>" in html

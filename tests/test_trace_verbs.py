@@ -267,7 +267,7 @@ WRONG = [
     ("compare ref.st ref.st --model M", 3, "a packed file"),
     ("compare ref.st ref.st --teacher", 2, "--model"),
     ("compare ref.st ref.st --no-teacher --model model.st", 2, "--no-teacher"),
-    ("compare ref.st ref.st -o ref.st", 2, "exists"),
+    ("compare ref.st ref.st -o ref.st", 2, "another file"),
     ("compare ref.st", 2, "OTHER"),
     ("trace M picture.png -o t.st", 3, "a packed file"),
     ("trace model.st none.png -o t.st", 3, "none.png"),
@@ -275,7 +275,7 @@ WRONG = [
     ("trace model.st objects.npy -o t.st", 3, "never pickled"),
     ("trace model.st small.npy -o t.st", 3, "small.npy: pixels"),
     ("trace model.st floats.npy -o t.st", 3, "float32"),
-    ("trace model.st ref.st -o ref.st", 2, "exists"),
+    ("trace model.st ref.st -o ref.st", 2, "another file"),
     ("trace model.st model.st -o t.st", 3, "model.st: pixels"),
     ("trace model.st x.npy -o t.st --only nothing", 2, "--only"),
 ]

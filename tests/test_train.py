@@ -129,13 +129,15 @@ def wait_for(condition, seconds=30.0):
 
 
 def interrupted_run(recipe, data, out, number, when):
-    """Start a run, send it a signal once ``when(log text)`` holds; returns its exit code."""
-    process = subprocess.Popen(command(recipe, data, "-o", out), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    """Start a run, send it a signal once ``when(log text)`` holds, Ctrl-C to its workers too; -> exit code, last words."""
+    process = subprocess.Popen(command(recipe, data, "-o", out), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+                               text=True, start_new_session=True)  # fmt: skip
     log = out / "log.jsonl"
     wait_for(lambda: process.poll() is not None or (log.exists() and when(log.read_text())))
-    process.send_signal(number)
-    process.communicate(timeout=30)
-    return process.returncode
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert "Traceback" not in stderr
+    return process.returncode, stderr.splitlines()[-1:]
 
 
 @pytest.mark.parametrize("stage", ["float", "w8a8", "w2a8"])
@@ -184,11 +186,20 @@ def test_a_run_whose_checkpoint_is_gone_is_not_begun_again(finished, data, tmp_p
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_runs_save_and_go_on(finished, recipe, data, tmp_path, number):
     out = tmp_path / "run"
-    code = interrupted_run(recipe, data, out, number, lambda text: '"kind": "epoch"' in text)
+    code, said = interrupted_run(recipe, data, out, number, lambda text: '"kind": "epoch"' in text)
     assert code == 130
+    assert said == [f"refvit: error: interrupted; try refvit train - {data} -o {out} --resume, which goes on"]
     done = train("-", data, "-o", out, "--resume")
     assert done.returncode == 0, done.stderr
     assert files(out) == files(finished[0])
+
+
+def test_a_finished_run_is_told_again(finished, data):
+    out, result = finished
+    before = files(out)
+    done = train("-", data, "-o", out, "--resume", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout) == result and files(out) == before
+    assert done.stderr == f"refvit: {out}: all stages are finished, nothing is left to do\n"
 
 
 def test_a_run_can_be_stopped_after_some_updates(finished, recipe, data, tmp_path):
@@ -221,7 +232,7 @@ def test_a_full_disk_loses_nothing(finished, recipe, data, tmp_path):
     """No file may grow beyond 20 kB: the first checkpoint fails. Resumed with room, the run is the same."""
     size = (finished[0] / "float.safetensors").stat().st_size
     out = tmp_path / "run"
-    code = interrupted_run(recipe, data, out, signal.SIGINT, lambda text: '"kind": "epoch"' in text)
+    code, _ = interrupted_run(recipe, data, out, signal.SIGINT, lambda text: '"kind": "epoch"' in text)
     before = (out / "last.safetensors").read_bytes()
 
     def limit():

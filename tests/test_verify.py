@@ -198,6 +198,47 @@ def test_an_input_that_must_be_refused_needs_no_cause(kit, outputs):
     assert "this input must be refused" in by_verify(kit, outputs)[1]
 
 
+def test_what_is_missing_is_not_called_right(kit, outputs):
+    (outputs / "norm_codes/tie/q.bin").unlink()
+    lines = by_verify(kit, outputs)[1].splitlines()
+    assert lines[0] == "no case that is there is wrong; first missing: norm_codes/tie, output q"
+
+
+@pytest.mark.parametrize("only", [[], ["--only", "norm_codes/*"]])
+def test_a_wrong_folder_is_told_as_such(kit, tmp_path, only):
+    (tmp_path / "empty").mkdir()
+    code, text, _ = by_verify(kit, tmp_path / "empty", *only)
+    some = "norm_codes/tie/q" if only else "exp/plain/y"
+    assert code == 1 and f"OUTPUTS has nothing of the kit; expected ID/NAME.bin, as {some}.bin" in text
+    assert "operation " not in text and "rule " not in text
+
+
+def test_another_dtype_is_seen_by_its_length_and_no_values_are_explained(kit, outputs):
+    (outputs / "norm_codes/tie/q.bin").write_bytes(bytes(16))
+    text = by_verify(kit, outputs)[1]
+    assert "q.bin: length; expected 4 bytes of int8 [1, 4], got 16, 4 for each value" in text
+    assert "flags" not in text and "each bug" not in text
+
+
+def test_a_refusal_is_told_once(kit, outputs):
+    """With an answer in place of a refusal, and a refusal in place of an answer, nothing else is left unchecked."""
+    (outputs / "load/bad/file/accepted.bin").rename(outputs / "load/bad/file/logits.bin")
+    (outputs / "exp/plain/y.bin").rename(outputs / "exp/plain/accepted.bin")
+    text = by_verify(kit, outputs)[1]
+    assert "answered, but to be refused: 1: load/bad/file" in text and "refused, but to be answered: 1: exp/plain" in text
+    assert "only in OUTPUTS" not in text
+
+
+def test_of_a_whole_model_neither_flags_nor_a_line_for_each_rule(tmp_path):
+    cases = [replace(case, id=case.id.replace("norm_codes/", "model/"), operation="model")
+             if case.operation == "norm_codes" else case for case in small_cases()]  # fmt: skip
+    kit, outputs = write_kit(tmp_path / "kit", cases), write_outputs(tmp_path / "outputs", cases)
+    (outputs / "model/tie/q.bin").write_bytes(bytes(4))
+    assert "half_away" not in agreed(kit, outputs)[1]
+    text = by_verify(kit, outputs)[1]
+    assert "flags" not in text and "rules N4, N9: wrong in whole models alone; first model/tie" in text
+
+
 def test_the_page_is_written_once(kit, outputs, tmp_path):
     page = tmp_path / "page.html"
     assert by_verify(kit, outputs, "-o", page)[0] == 0 and "Everything that was checked is right" in page.read_text()

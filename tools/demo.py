@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 from scenes import scenes
 
 import refvit
+from refvit.architecture import shown_name
 from refvit.box import measured
 from refvit.commands import top_classes
 from refvit.imagefolder import find_pictures
@@ -39,7 +40,9 @@ def main():
         if args.weights:
             same = [show_weights(args.weights, args.images)]
         else:
-            same = [*show_random(), show_boxed(args.images)]
+            model = refvit.load_model(BOXED)
+            names, pixels = opened(args.images, model) if args.images else rendered(model)  # first: the rest takes a minute
+            same = [*show_random(), show_boxed(model, names, pixels)]
     except refvit.RefvitError as error:
         print(f"demo: error: {error}", file=sys.stderr)
         return error.exit_code
@@ -64,10 +67,9 @@ def show_weights(path, images):
     return show(model, pixels, names)
 
 
-def show_boxed(images):
+def show_boxed(model, names, pixels):
     """The model in the box, on pictures or drawn scenes."""
-    model, result = refvit.load_model(BOXED), measured(BOXED)
-    names, pixels = opened(images, model) if images else rendered(model)
+    result = measured(BOXED)
     print(f"\n{BOXED}, the model in the box, knows {', '.join(model.labels)};")
     print(f"it is right on {100 * result['top1']:.1f} % of {result['images']:,} test pictures of CIFAR-10")
     return show(model, pixels, names)
@@ -75,7 +77,7 @@ def show_boxed(images):
 
 def show(model, pixels, names=None):
     """One model through its forms, and what it sees where pictures have names; returns whether all backends agreed."""
-    print(f"\n{model.config.name}, {refvit.config.param_count(model.config):,} parameters, {len(pixels)} pictures")
+    print(f"\n{shown_name(model.config)}, {refvit.config.param_count(model.config):,} parameters, {len(pixels)} pictures")
     print(f"  {'form':6} {'backend':10} {'bytes':>12} {'ms/picture':>11}  SHA-256 of the logits")
     if isinstance(model, refvit.Engine):
         floats, forms = [], [("packed", model)]
@@ -109,7 +111,7 @@ def verdict(hashes):
 
 def show_classes(form, model, names, pixels):
     """The best class of each picture."""
-    print(f"  {form}:")
+    print(f"  {form} sees:")
     for name, logits in zip(names, model.predict(pixels)):
         best = top_classes(logits, 1, model.labels)[0]
         print(f"    {name:30} {100 * best['probability']:3.0f} %  {best['label'] or best['index']}")

@@ -162,10 +162,12 @@ static const uint8_t *pixels_of(const char *path, const char *model, size_t side
     const int is_ppm = got > 2 && !memcmp(bytes, "P6", 2);
     const size_t width = is_ppm ? header_number(&at, end) : 0, height = is_ppm ? header_number(&at, end) : 0;
     const size_t largest = is_ppm ? header_number(&at, end) : 0;
+    char form[96] = "no PPM";
+    if (is_ppm)
+        snprintf(form, sizeof form, "a PPM of %zu x %zu, up to %zu", width, height, largest);
     if (!is_ppm || width != side || height != side || largest != 255 || (size_t)(end - at) != wanted + 1)
         die(BAD_INPUT, "%s: not a picture for this model; expected binary PPM (P6, 8 bits) or raw RGB of %zu x %zu pixels, got "
-            "%zu bytes%s of %zu x %zu, up to %zu; try refvit preprocess %s PICTURE -o picture.ppm", path, side, side, got,
-            is_ppm ? ", a PPM" : ", no PPM", width, height, largest, model);
+            "%zu bytes, %s; try refvit preprocess %s PICTURE -o picture.ppm", path, side, side, got, form, model);
     return at + 1;
 }
 

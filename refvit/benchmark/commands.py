@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .. import kernels
 from ..backend import check_backend
+from ..box import by_name
 from ..commands import is_name, print_json, refuse
 from ..config import QuantConfig, config_to_dict
 from ..engine import Engine, pack
@@ -41,12 +42,13 @@ def bench(args):
         "complete": False, "rounds": args.rounds, "machine": machine.describe(), "notes": [], "peers": [],
         "results": [], "ratios": [], "kernels": [], "limits": [],
     }  # fmt: skip
+    models = [] if args.kernels else [Subject(name, args) for name in args.models or DEFAULT_MODELS]
     if not args.json:
         print(f"{result['machine']['cpu']}, {result['machine']['cores']} cores")
     if max(thread_counts(args)) > result["machine"]["cores"]:
         note(args, result, f"{TOO_MANY}: this process may use {result['machine']['cores']}")
     try:
-        (bench_kernels if args.kernels else bench_models)(args, result)
+        bench_kernels(args, result) if args.kernels else bench_models(models, args, result)
         result["complete"] = True
     except KeyboardInterrupt:
         if args.json:
@@ -99,17 +101,16 @@ def limit_line(row):
 
 
 def kernel_line(row):
-    name = f"{row['product']}{' ' + row['family'] if row['family'] else ''} {row['bits']} bits"
+    name = f"{row['product']}{' ' + row['family'] if row['family'] else ''} {row['bits']} bit{'s' * (row['bits'] > 1)}"
     shape = f"{row['m']:5} x {row['k']:4} x {row['n']:4}"
     return (
-        f"{shape}  {name:16} {row['backend']:9} threads {row['threads']:<2} {row['ms']:9.3f} ms "
+        f"{shape}  {name:23} {row['backend']:10} threads {row['threads']:<2} {row['ms']:9.3f} ms "
         f"({row['ms_low']:.3f} to {row['ms_high']:.3f})  {row['gops']:8.1f} GOP/s"
     )
 
 
-def bench_models(args, result):
+def bench_models(models, args, result):
     """Every model, batch and number of threads: all forms of refvit, and the peers, in turns."""
-    models = [Subject(name, args) for name in args.models or DEFAULT_MODELS]
     peers = find_peers(args, result)
     groups, threads = list(itertools.product(models, args.batch or [1])), thread_counts(args)
     count = sum(len(m.forms) for m, _ in groups) + len(groups) * len([p for p in peers if p["why"] is None])
@@ -152,7 +153,7 @@ class Subject:
 
     def __init__(self, name, args):
         named = is_name(argparse.Namespace(verb="bench", model=name, name=None, seed=None))
-        self.path, self.name, self.source = name, Path(name).name, None if named else load_model(name)
+        self.path, self.name, self.source = name, Path(by_name(name)).name, None if named else load_model(name)
         self.config = MODELS[name] if named else self.source.config
         bits = itertools.product(args.weight_bits or (2, 8), args.act_bits or (8,))
         self.forms = [QuantConfig(weight_bits=w, act_bits=a) for w, a in dict.fromkeys(bits)]

@@ -17,8 +17,8 @@ EXPLAINED = (
 
 def bench_page(path):
     """HTML text of what ``refvit bench --json`` printed. Raises BadInputError for anything else."""
-    found = safetensors.parse_json(path, read_bytes(path))
     try:
+        found = safetensors.parse_json("JSON", read_bytes(path))
         sections = [("Machine", machine_section(found))]
         if found["results"]:
             sections.append(("Time of a picture", times_section(found["results"])))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ..options import Parser, add_compute, add_model, add_output, add_verb
+from ..options import PACKED_HELP, Parser, add_compute, add_model, add_output, add_verb
 from . import commands
 
 
@@ -12,7 +12,7 @@ def add_trace(verbs):
     )
     example = "refvit trace refvit_cifar10 ship.jpg -o ref.safetensors --only 'blocks.0.*' --only logits"
     verb = add_verb(verbs, "trace", commands.trace, about, example)
-    add_model(verb)
+    add_model(verb, PACKED_HELP)
     pixels_help = "a picture; or what refvit preprocess made of one, as .npy (uint8 [H, W, 3]) or .safetensors"
     verb.add_argument("picture", metavar="PICTURE", help=pixels_help)
     add_output(verb, "the tensors, as safetensors; their order of execution is in the metadata")

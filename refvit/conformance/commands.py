@@ -8,10 +8,10 @@ import numpy as np
 from ..backend import check_backend
 from ..backend import info as backend_info
 from ..box import resolve
-from ..commands import open_model, print_json, print_summary
+from ..commands import check_out, open_model, print_json, print_summary
 from ..engine import Engine
 from ..errors import BadInputError, UsageError
-from ..files import atomic_write, check_writable, open_input
+from ..files import atomic_write, open_input
 from ..modelfile import engine_sha256
 from ..npy import Header, read_npy
 from ..preprocess import crop
@@ -38,7 +38,7 @@ EXIT_DIFFERENT = 1
 
 def trace(args):
     """Every intermediate tensor of a packed model on one picture."""
-    check_writable(args.out, args.force)
+    check_out(args, args.model, args.picture)
     engine = packed(args.model, open_model(args))
     pixels = picture(args.picture, engine)
     found = trace_model(engine, pixels, args.only, Progress(sys.stderr, "trace", len(engine.linears)))
@@ -84,7 +84,7 @@ def compare(args):
     if args.teacher is False and args.model is not None:
         raise UsageError("compare", "--model means nothing with --no-teacher")
     if args.out is not None:
-        check_writable(args.out, args.force)
+        check_out(args, args.reference, args.other, args.model)
     reference = read_trace(args.reference)
     foreign = read_foreign(args.other, reference.tensors)
     engine = None if args.model is None else judge_of(args.model, args.reference, reference)
@@ -116,7 +116,8 @@ def judge_of(path, reference_path, reference):
     engine = packed(path, load_model(resolve(path)))
     expected, got = reference.about["model_sha256"], engine_sha256(engine)
     if expected != got:
-        raise BadInputError(path, f"model of {reference_path}: sha256", expected, got)
+        what = f"not the model that {reference_path} is of; its sha256"
+        raise BadInputError(path, what, f"{expected[:16]}...", f"{got[:16]}...")
     return engine
 
 
@@ -145,7 +146,7 @@ def run_vectors(args):
 def verify(args):
     """OUTPUTS beside KIT, case by case."""
     if args.out is not None:
-        check_writable(args.out, args.force)
+        check_out(args, args.outputs)
     kit = read_kit(args.kit)
     found = verify_outputs(kit, args.outputs, args.only, Progress(sys.stderr, "case", len(kit)))
     result = findings.as_json(found, args.kit, args.outputs, args.out)

@@ -136,8 +136,10 @@ def as_text(result):
     )
     if counts["left_out"]:
         lines.append(f"NOT CHECKED: {counts['left_out']} cases, left out by --only")
-    if result["extra"]:
-        lines.append(f"only in OUTPUTS, not checked: {listed(result['extra'])}")
+    refused = {row["id"] for rows in misjudged(result).values() for row in rows}
+    extra = [name for name in result["extra"] if name.rpartition("/")[0] not in refused]
+    if extra:
+        lines.append(f"only in OUTPUTS, not checked: {listed(extra)}")
     lines += converted_lines(result)
     all_of_it = "" if not counts["left_out"] else " AS FAR AS IT WAS CHECKED"
     lines.append(f"PASSED{all_of_it}" if result["passed"] else "NOT PASSED")
@@ -148,19 +150,27 @@ def first_lines(result):
     """The first wrong case in words."""
     first = result["first"]
     if first is None:
-        return ["no case is wrong"]
+        return [no_wrong_case(result)]
     lines = [f"first wrong case: {first['id']}: {first['comment']}"]
     if first["index"] is None:
         lines.append(f"  output {first['output']}: {first['what']}")
     else:
         lines += value_lines(first)
     lines += rule_lines(first["rules"])
-    if first["flags"]:
+    if first["flags"] and first["index"] is not None and first["operation"] != MODEL:  # a model has most of the flags
         lines.append(f"  flags: {listed([flag['name'] for flag in first['flags']])}")
     lines += cause_lines(first)
     before = f"{first['right_before']} cases right, {first['missing_before']} missing"
     lines.append(f"  before it: {before}, {first['left_out_before']} left out")
     return lines
+
+
+def no_wrong_case(result):
+    """The line where none is: what is missing may be wrong."""
+    if not missing(result):
+        return "no case is wrong"
+    first = missing(result)[0]
+    return f"no case that is there is wrong; first missing: {first['id']}, output {first['output']}"
 
 
 def rule_lines(rules):
@@ -174,13 +184,16 @@ def value_lines(first):
     """The first wrong value of an output."""
     bounds = "" if first["low"] is None else f" ({both_forms(first, 'low')} to {both_forms(first, 'high')} is right)"
     values = f"expected {both_forms(first, 'expected')}{bounds}, got {both_forms(first, 'got')}"
-    return [f"  output {first['output']} at {first['index']}: {values}", f"  {size_of(first)}", *rounding_lines(first)]
+    place = f"  output {first['output']} at {first['index']}: {values}"
+    return [place] if first["expectation"] == "reject" else [place, f"  {size_of(first)}", *rounding_lines(first)]
 
 
 def cause_lines(first):
     """Mistakes that give every value; else the nearest, and those of the case's flags that the other cases allow."""
     if first["expectation"] == "reject":
         return ["  this input must be refused"]
+    if first["index"] is None:  # another shape or dtype: no values to explain
+        return []
     exact = [cause for cause in first["causes"] if cause["reproduces"] == 1]
     lines = [
         f"  likely cause: {cause['name']}: {cause['about']}; gives every value{more(cause)}" for cause in exact[:CAUSES]
@@ -208,28 +221,53 @@ def more(cause):
 
 def missing_lines(result):
     """Cases without an output; which of them were refused, and which answered although they must be refused."""
-    missing = [row for row in result["cases"] if row["state"] == MISSING]
+    kinds = {"missing": missing(result), **misjudged(result)}
+    lines = [f"{kind}: {listed([row['id'] for row in rows])}" for kind, rows in kinds.items() if rows]
+    if nothing_is_there(result):
+        some = missing(result)[0]
+        lines.append(f"OUTPUTS has nothing of the kit; expected ID/NAME.bin, as {some['id']}/{some['output']}.bin")
+    return lines
+
+
+def missing(result):
+    return [row for row in result["cases"] if row["state"] == MISSING]
+
+
+def nothing_is_there(result):
+    """Whether OUTPUTS is likely the wrong folder: a table of all that is missing would say no more."""
+    counts = result["counts"]
+    return counts["missing"] == counts["cases"] - counts["left_out"]
+
+
+def misjudged(result):
+    """Cases without the output that they must have, because the port refused or answered them."""
     answers = {name.rpartition("/")[0] for name in result["extra"]}
-    kinds = {
-        "missing": missing,
-        "refused, but to be answered": [row for row in missing if f"{row['id']}/accepted" in result["extra"]],
-        "answered, but to be refused": [r for r in missing if r["output"] == "accepted" and r["id"] in answers],
+    return {
+        "refused, but to be answered": [r for r in missing(result) if f"{r['id']}/accepted" in result["extra"]],
+        "answered, but to be refused": [r for r in missing(result) if r["output"] == "accepted" and r["id"] in answers],
     }
-    return [f"{kind}: {listed([row['id'] for row in rows])}" for kind, rows in kinds.items() if rows]
 
 
 def tables(result):
     """Operations and rules that are not all right."""
-    lines = []
+    if nothing_is_there(result):
+        return []
+    lines, in_models = [], []
     for what, key in (("operation", "operations"), ("rule", "rules")):
         for row in result[key]:
-            if row["wrong"] or row["missing"]:
+            models_alone = key == "rules" and only_in_models(result, row["id"])
+            if models_alone and not row["missing"]:
+                in_models.append(row)
+            elif row["wrong"] or row["missing"]:
                 name = row["name"] if key == "operations" else f"{row['id']}, {row['title']}"
                 counts = ", ".join(f"{row[state]} {state.replace('_', ' ')}" for state in STATES if row[state])
                 first = f"; first {row['first_wrong']}" if row["first_wrong"] else ""
                 cause = f", likely cause: {row['cause']}" if row.get("cause") else ""
-                models = ", in whole models alone" if key == "rules" and only_in_models(result, row["id"]) else ""
+                models = ", in whole models alone" if models_alone else ""
                 lines.append(f"{what} {name}: {counts}{first}{models}{cause}")
+    if in_models:
+        ids = ", ".join(row["id"] for row in in_models)
+        lines.append(f"rules {ids}: wrong in whole models alone; first {in_models[0]['first_wrong']}")
     return lines
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import safetensors
 from ..errors import BadInputError
-from ..files import open_input, read_bytes
+from ..files import file_size, open_input, read_exactly
 from ..npy import KINDS, Archive, Header, read_npy
 
 ZIP_MAGIC, NPY_MAGIC = b"PK", b"\x93NUMPY"
@@ -54,7 +54,7 @@ def read_foreign(path, reference):
         if name in names:
             found.enter(name, reference[name])
     if not found.tensors and not found.headers:
-        raise BadInputError(path, "tensors", "names of REF, as " + next(iter(reference)), f"{len(names)} others")
+        raise BadInputError(path, "tensors", "names of REF, as " + next(iter(reference)), f"{len(names)} others" if names else "none")
     return found
 
 
@@ -101,9 +101,12 @@ def files_below(path):
 
 def read_raw(path, ref):
     """Bare bytes."""
-    data = read_bytes(path, ref.nbytes)
-    if len(data) != ref.nbytes:
-        raise BadInputError(path, "cut off", f"{ref.nbytes} bytes of {ref.dtype} {list(ref.shape)}", len(data))
+    with open_input(path) as file:
+        size = file_size(file)
+        if size != ref.nbytes:
+            each = f", {size // ref.size} for each value" if size and ref.size and size % ref.size == 0 else ""
+            raise BadInputError(path, "length", f"{ref.nbytes} bytes of {ref.dtype} {list(ref.shape)}", f"{size}{each}")
+        data = read_exactly(path, file, size)
     return np.frombuffer(data, ref.dtype.newbyteorder("<")).astype(ref.dtype).reshape(ref.shape)
 
 

@@ -88,6 +88,8 @@ def same_values(value, texts):
 def read_kit(path):
     """-> Kit. Raises BadInputError for what is not a kit of this version, or breaks KIT.md."""
     where = os.path.join(path, MANIFEST)
+    if os.path.exists(path) and not os.path.exists(where):
+        raise BadInputError(path, "not a kit", f"a folder with {MANIFEST}", "none in it", "refvit vectors build")
     data = read_bytes(where, MANIFEST_MAX)
     if not data.isascii():
         raise BadInputError(where, "text", "ASCII", "other bytes")

@@ -119,7 +119,7 @@ def as_text(result):
 def first_lines(result):
     first = result["first"]
     if first is None:
-        return ["no tensor differs"]
+        return ["no tensor differs" if not result["missing"] else "no tensor that is there differs"]
     lines = [f"first difference: {first['name']}, {first['what']}"]
     if first["index"] is not None:
         lines.append(f"  at {first['index']}: expected {both_forms(first, 'expected')}, got {both_forms(first, 'got')}")
@@ -148,7 +148,8 @@ def size_of(row):
         return "another shape"
     nans = f", {row['nans']} NaN" if row["nans"] else ""
     unit = "ulp" if row["unit"] == "ulp" else "steps"
-    worst = f"worst {row['worst']} {unit}, mean {row['mean']:.3g} {unit}"
+    one = "step" if unit == "steps" and row["worst"] == 1 else unit
+    worst = f"worst {row['worst']} {one}, mean {row['mean']:.3g} {unit}"
     return f"{100 * row['share']:.3g} % of the values changed; {worst}{nans}"
 
 

@@ -12,6 +12,7 @@ from .verify import LEFT_OUT, MISSING, RIGHT, WRONG
 MARKS = {RIGHT: "\u2713", WRONG: "\u2717", MISSING: "?", LEFT_OUT: "\u2013"}
 WORDS = {RIGHT: "right", WRONG: "wrong", MISSING: "missing", LEFT_OUT: "not checked"}
 CELLS = """
+.cells { font-size: .8rem; }
 .cells td, .cells th { text-align: center; font-weight: 500; padding: .1rem .2rem; border: 1px solid var(--bg); }
 .cells tr > :first-child { text-align: left; position: sticky; left: 0; background: var(--bg); }
 .right { background: #2f855a40; } .wrong { background: #e53e3e80; } .missing { background: #d69e2e66; }
@@ -36,7 +37,7 @@ def verdict(result):
     headline = "Everything that was checked is right." if result["passed"] else "Not everything is right."
     files = f"<p>KIT {escape(result['kit'])}, level {result['level']}; OUTPUTS {escape(result['outputs'])}</p>"
     lines, first = as_text(result), first_lines(result)
-    others = items(line for line in lines[len(first) : -1] if not line.startswith(("operation ", "rule ")))
+    others = items(line for line in lines[len(first) : -1] if not line.startswith(("operation ", "rule ", "rules ")))
     return f"<p><strong>{headline}</strong></p>{files}{items(first)}{others}"
 
 

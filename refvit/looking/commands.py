@@ -3,14 +3,16 @@
 import os
 import sys
 
+from ..architecture import shown_name
 from ..benchmark.page import bench_page
-from ..commands import open_model, print_json, print_summary, refuse
+from ..commands import check_out, open_model, print_json, print_summary, refuse
 from ..config import QuantConfig, linear_roles
 from ..engine import Engine, pack
-from ..files import atomic_write, check_writable, open_input
+from ..files import atomic_write, open_input
 from ..progress import Progress
 from ..training.commands import check_exists
-from ..training.page import read_log, run_page
+from ..training.page import run_page
+from ..training.run import read_log
 from ..weights import load_model
 from . import explain as explaining
 from .model_page import FROM_BOTH, FROM_FLOATS, FROM_PACKED, Subject, check_weights, model_page
@@ -33,10 +35,11 @@ def explain(args):
         worked, source = explaining.of_numbers(args.weights, args.input, args.bias, place, quant)
     else:
         refuse(args, "with a model", ("weights", "input", "bias"))
-        worked, source = explaining.of_model(open_either(args), place, quant)
+        model = open_either(args)
+        worked, source = explaining.of_model(model, place, quant)
     if args.json:
         return print_json(as_json(worked, source))
-    print("\n".join(as_text(worked, headline(worked, source))))
+    print("\n".join(as_text(worked, headline(worked, source, args.model and shown_name(model.config)))))
 
 
 def chosen_quant(args):
@@ -51,18 +54,18 @@ def open_either(args):
     return model
 
 
-def headline(worked, source):
-    """What is explained, in a line."""
+def headline(worked, source, model):
+    """What is explained, in a line.  model: what to call it, or None"""
     sizes = f"K = {len(worked.weights.codes)} inputs, W{worked.weights.bits}A{worked.activations.bits}"
-    if source["model"] is None:
+    if model is None:
         return f"One row of weights w and one vector of activations x: {sizes}"
     place = f"{source['layer']}, row {source['row']}, token {source['token']}"
-    return f"{source['model']}: {place}: {sizes}; {picture_name(source['picture'])}"
+    return f"{model}: {place}: {sizes}; {picture_name(source['picture'])}"
 
 
 def report(args):
     """A page of a training run, of a benchmark, or of a model."""
-    check_writable(args.out, args.force)
+    check_out(args, args.model, args.picture, args.weights)
     if os.path.isdir(args.model):
         text = run_report(args)
     elif os.path.isfile(args.model) and is_text(args.model):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..architecture import shown_name
 from ..config import QuantConfig, linear_roles, middle_layer
 from ..engine import Engine, pack
 from ..errors import BadInputError, UsageError
@@ -55,7 +56,7 @@ def check_layer(config, layer):
     roles = linear_roles(config)
     if layer not in roles:
         near = difflib.get_close_matches(layer, roles, 3, 0.4)
-        raise UsageError(layer, f"no linear layer of {config.name}", hint=", ".join(near or (middle_layer(config),)))
+        raise UsageError(layer, f"no linear layer of {shown_name(config)}", hint=", ".join(near or (middle_layer(config),)))
     return layer
 
 
@@ -73,6 +74,9 @@ def of_numbers(w, x, bias, place, quant=QuantConfig()):
     example = w is None and x is None
     weights = read_row("--weights", w, EXAMPLE_W, place.row)
     activations = read_row("--input", x, EXAMPLE_X, place.token)
+    for option, text, other in (("--input", x, weights), ("--weights", w, activations)):
+        if text is None and len(weights) != len(activations):
+            raise UsageError("explain", option, f"{len(other)} numbers", "none: those of the example are 8")
     bias = EXAMPLE_BIAS if example and bias is None else bias
     worked = work(
         quantized_row(weights, quant.weight_bits, quant.threshold, quant.scale),

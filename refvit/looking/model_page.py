@@ -6,6 +6,7 @@ from html import escape
 import numpy as np
 
 from .. import charts
+from ..architecture import shown_name
 from ..commands import top_classes
 from ..config import middle_layer, param_count
 from ..engine import pack
@@ -87,7 +88,7 @@ def check_weights(path, floats, engine):
 def about(engine, note):
     config, quant = engine.config, engine.quant
     rows = [
-        ("name", config.name),
+        ("name", shown_name(config)),
         ("parameters", f"{param_count(config):,}"),
         ("weights and activations", f"W{quant.weight_bits}A{quant.act_bits}, {quant.act_quantizer}"),
         ("scales", f"of weights by {quant.granularity}, of activations by {quant.act_scale}"),

@@ -5,7 +5,7 @@ import os
 import sys
 
 from .. import kernels
-from ..commands import print_summary, refuse
+from ..commands import going_on, print_summary, refuse
 from ..errors import BadInputError, UsageError
 from . import losses
 from . import train as training
@@ -22,7 +22,10 @@ def train(args):
         refuse(args, "with --resume", ("stages", "init", "seed"))
     recipe = None if args.resume else chosen_recipe(args)
     run = Run(args.out, recipe, args.data, progress=sys.stderr, updates=args.updates)
-    result = training.train(run)
+    if run.finished:
+        print(f"refvit: {args.out}: all stages are finished, nothing is left to do", file=sys.stderr)
+    with going_on(f"refvit train - {args.data} -o {args.out} --resume"):
+        result = training.train(run)
     print_summary(args, {"run": args.out, **result}, f"{args.out}: {training.describe(result)}")
 
 

@@ -235,7 +235,7 @@ def _split_folder(path, folders, split):
     found = [name for name in SPLITS.get(split, ()) if name in folders]
     if not found and split not in (None, "train"):
         raise BadInputError(path, f"pictures of {split}", f"a folder {' or '.join(SPLITS[split])}", "none",
-                            "opening a folder of class folders with split None")
+                            "a folder that has train and test in it")
     return found[0] if found else ""
 
 

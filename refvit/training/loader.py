@@ -244,6 +244,9 @@ def _interrupt_blocked():
     if not hasattr(signal, "pthread_sigmask"):  # Windows has not
         yield
         return
+    from multiprocessing import resource_tracker  # here, for Windows has none
+
+    resource_tracker.ensure_running()  # or the first process starts it, which lets SIGINT through again until Python 3.12
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

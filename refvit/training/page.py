@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from .. import safetensors
 from ..config import linear_roles, middle_layer
 from ..errors import BadInputError, UsageError
-from ..files import read_bytes
 from ..progress import Progress
 from ..report import curves_section, page, surface_section, weights_section
 from ..weights import load_model
@@ -13,6 +11,7 @@ from .dataset import open_dataset, subset
 from .loader import Loader
 from .losses import make_targets
 from .recipe import read_recipe
+from .run import read_log
 from .surface import loss_surface
 
 
@@ -24,6 +23,8 @@ def run_page(folder, data, pictures, grid, reach, layer, progress):
     folder = Path(folder)
     if grid < 3 or grid % 2 == 0:
         raise UsageError("report", "--grid", "an odd number of at least 3", grid)
+    if not (folder / "recipe.json").exists():
+        raise BadInputError(folder, "not the folder of a training run", "recipe.json in it", "none")
     recipe = read_recipe(folder / "recipe.json")
     models = stage_models(folder, recipe)
     ternary = [name for name, model in models.items() if model.quant is not None and model.quant.weight_bits == 2]
@@ -46,12 +47,6 @@ def ternary_weights(stage, model, layer):
     if layer not in linear_roles(model.config):
         raise UsageError("report", "--layer", f"a linear layer, as {middle}", repr(layer))
     return f"Weights after stage {stage}", weights_section(layer, model.matrix(layer), model.quant)
-
-
-def read_log(path):
-    """The records of log.jsonl."""
-    lines = read_bytes(path).splitlines()
-    return [safetensors.parse_json(f"{path}: line {i}", line) for i, line in enumerate(lines, 1)]
 
 
 def stage_models(folder, recipe):

@@ -148,7 +148,7 @@ def recipe_from_dict(fields):
     """Recipe from JSON values. Raises UsageError."""
     stages = fields.get("stages") if isinstance(fields, dict) else None
     if not isinstance(stages, (list, tuple)):
-        raise UsageError("recipe", "stages", "a list of objects", repr(stages))
+        raise UsageError("recipe", "stages", "a list of objects", "none" if stages is None else repr(stages))
     stages = tuple(build(Stage, s, "stage", quant=QuantConfig, loss=LossConfig) for s in stages)
     return build(Recipe, {**fields, "stages": stages}, "recipe", augment=Augment)
 

@@ -96,6 +96,19 @@ class Run:
         self.begin_stage()
         self.save({})
 
+    @property
+    def finished(self):
+        return self.position.stage == len(self.recipe.stages)
+
+    def best_so_far(self):
+        """What to add to a report of progress."""
+        return "" if self.position.best < 0 else f", best Top-1 {100 * self.position.best:.2f} %"
+
+    def last_epoch(self):
+        """The record of the last epoch that was finished; {} where none was."""
+        records = [line for line in read_log(self.folder / "log.jsonl") if line["kind"] == "epoch"]
+        return {key: value for key, value in records[-1].items() if key not in ("kind", "time")} if records else {}
+
     def count_update(self):
         """One update is done; says whether the run must stop here."""
         self.position.update += 1
@@ -231,6 +244,12 @@ class Run:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def read_log(path):
+    """The records of log.jsonl."""
+    lines = read_bytes(path).splitlines()
+    return [safetensors.parse_json(f"{path}: line {i}", line) for i, line in enumerate(lines, 1)]
 
 
 def prepare_folder(folder, resume):

@@ -28,14 +28,14 @@ class Stopped(Exception):
 
 
 def train(run):
-    """Train all remaining stages of a Run (run.py). Returns the record of the last epoch; {} where none was finished.
+    """Train all remaining stages of a Run (run.py). Returns the record of the last epoch; {} where this call finished none.
 
     Raises TrainingError for a loss that is not finite, KeyboardInterrupt after an interruption that was saved.
     """
     fused.keep_memory()
-    result = {}
+    result = run.last_epoch() if run.finished else {}
     with run.saving_interrupts(), contextlib.suppress(Stopped):
-        while run.position.stage < len(run.recipe.stages):
+        while not run.finished:
             result = train_stage(run, run.recipe.stages[run.position.stage]) or result
             run.finish_stage()
     return result
@@ -63,7 +63,7 @@ def train_epoch(run, stage, model, optimizer, schedule, loader, meter):
         lr = schedule.lr(run.position.update)
         loss, parts, norm = update(run, stage, model, optimizer, group, lr)
         stop = run.count_update()
-        meter.update(run.position.update, f"loss {loss:.4f}, lr {lr:.2e}")
+        meter.update(run.position.update, f"loss {loss:.4f}, lr {lr:.2e}{run.best_so_far()}")
         if run.position.update % LOG_EVERY == 0:
             run.log("step", stage=stage.name, update=run.position.update, loss=loss, lr=lr, grad_norm=norm, **parts)
         if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:

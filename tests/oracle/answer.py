@@ -52,3 +52,4 @@ def main():
     parser.add_argument("--only", default="*", metavar="PATTERN", help="ids as in shells, e.g. 'softmax/*'")
     arguments = parser.parse_args()
     answer_kit(arguments.kit, arguments.outputs, arguments.only)
+    print(f"{arguments.outputs}: answered; to judge: refvit verify {arguments.kit} {arguments.outputs}")

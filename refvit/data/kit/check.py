@@ -165,7 +165,8 @@ def check_case(kit, outputs, case, told):
             told.add(one)
         state = one if state != WRONG and one != RIGHT else state
     if news and WRONG in told:
-        print("  " + ", ".join(json.dumps(case[key], separators=(",", ":")) for key in ("comment", "rules", "flags")))
+        keys = ("comment", "rules") + (("flags",) if case["operation"] != "model" else ())  # a model has most of them
+        print("  " + ", ".join(json.dumps(case[key], separators=(",", ":")) for key in keys))
     return state
 
 
