@@ -21,6 +21,7 @@ from refvit.cli import main
 from refvit.config import QuantConfig
 from refvit.labels import imagenet_names
 from tests.test_engine import NARROW, PADDED_SWIN, SETTINGS, packed
+from tests.toolchain import need
 from tools.fuzz_seeds import VIT
 
 ROOT = Path(__file__).parents[1]
@@ -267,6 +268,18 @@ def test_the_environment_chooses_threads_and_kernels(run, boxed):
     for environment in ({"REFVIT_BACKEND": "abacus"}, {"REFVIT_THREADS": "many"}):
         code, _, err = run(*boxed, **environment)
         assert code == 2 and set(environment.values()).pop() in err
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs x86-64")
+@pytest.mark.parametrize("cpu, backends", [("Nehalem", ()), ("SandyBridge", ()), ("Haswell", ("avx2",))])
+def test_older_cpus_have_the_same_bits(built, run, boxed, cpu, backends):
+    """Emulated: without AVX, without AVX2, without AVX-512."""
+    need("qemu-x86_64")
+    command = ["qemu-x86_64", "-cpu", cpu, built / "refvit-run", "--json", "--threads", "1", *boxed]
+    assert subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout == run("--json", *boxed)[1]
+    for backend in ("avx2", "avx512"):
+        process = subprocess.run(command, capture_output=True, env={**os.environ, "REFVIT_BACKEND": backend})
+        assert process.returncode == (0 if backend in backends else 2)
 
 
 def test_the_time_is_a_line_too(run, boxed):
