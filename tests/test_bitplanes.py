@@ -6,10 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refvit import bitplanes, kernels
-from refvit.backend import ffi, lib, pointer
 from refvit.errors import BadInputError
 from tests import strategies
-from tests.walls import before_a_wall
 
 
 def naive_planes(codes):
@@ -66,16 +64,6 @@ def test_kernels_decode_base3_to_planes(backend, codes, data):
         bad[-1] -= 81
         with pytest.raises(BadInputError, match="last byte"):
             kernels.decode_base3(bad, codes.shape, backend)
-
-
-@pytest.mark.skipif(lib is None, reason="needs the C kernels")
-@pytest.mark.parametrize("n, k", [(1, 1), (2, 5), (3, 64), (5, 65), (7, 130)])
-def test_the_decoder_of_base3_touches_nothing_beyond_its_arrays(n, k):
-    codes = np.random.default_rng(0).integers(-1, 2, (n, k), dtype=np.int8)
-    stream, expected = before_a_wall(bitplanes.encode_base3(codes)), bitplanes.pack_planes(codes)
-    planes = before_a_wall(np.zeros_like(expected))
-    assert lib.refvit_decode_base3(n, k, ffi.from_buffer("uint8_t[]", stream), pointer(planes)) == lib.REFVIT_OK
-    assert (planes == expected).all()
 
 
 def test_every_byte_of_base3_decodes_to_its_digits():

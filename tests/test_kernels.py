@@ -14,7 +14,6 @@ from refvit import bitplanes, kernels, threads
 from refvit.backend import LEVELS, ffi, info, lib, pointer
 from refvit.errors import BadInputError, UsageError
 from refvit.rules import K_MAX
-from tests.walls import before_a_wall
 
 BACKENDS = kernels.backends()
 seeds = st.integers(0, 2**32 - 1)
@@ -311,33 +310,6 @@ def test_wrong_arguments_of_the_int8_product_are_errors(backend, x, w):
 def test_packing_rejects_what_is_not_ternary(backend, codes):
     with pytest.raises(BadInputError, match="ternary codes"):
         kernels.pack_planes(codes, backend)
-
-
-@pytest.mark.skipif(lib is None, reason="needs the C kernels")
-@pytest.mark.parametrize("m, n, k, bits", [(1, 1, 1, 1), (3, 5, 64, 8), (8, 16, 65, 2), (9, 17, 130, 8), (2, 64, 63, 5)])
-@pytest.mark.parametrize("backend", [name for name in kernels.backends() if name != "numpy"])
-def test_products_touch_nothing_beyond_their_arrays(backend, m, n, k, bits):
-    rng, level, words, padded = np.random.default_rng(0), LEVELS[backend], -(-k // 64), -(-k // 64) * 64
-    codes = before_a_wall(rng.integers(-1, 2, (n, k), dtype=np.int8))
-    x = before_a_wall(rng.integers(-(1 << bits - 1), 1 << bits - 1, (m, k), dtype=np.int8))
-    rows = before_a_wall(np.pad(x, [(0, 0), (0, padded - k)]))
-    planes, work = (before_a_wall(np.full(shape, 2**64 - 1, np.uint64)) for shape in ((2, n, words), (m, words, bits)))
-    counts, init, out = (before_a_wall(np.full(shape, 7, np.int32)) for shape in (n, m, (m, n)))
-    panel = before_a_wall(np.empty(padded * lib.REFVIT_PANEL_COLS, np.uint8))
-    expected = x.astype(np.int32) @ codes.T.astype(np.int32)
-    assert lib.refvit_pack_planes(level, n, k, pointer(codes), pointer(planes)) == lib.REFVIT_OK
-    assert (planes == bitplanes.pack_planes(codes)).all()
-    assert lib.refvit_check_planes(n, k, pointer(planes), pointer(counts)) == lib.REFVIT_OK
-    assert counts.tolist() == (codes < 0).sum(axis=1).tolist()
-    rest = (pointer(init), ffi.from_buffer("uint8_t[]", panel), pointer(out))
-    for product in (
-        lambda: lib.refvit_ternary_matmul(level, m, n, k, bits, pointer(x), pointer(planes), pointer(counts), pointer(work), work.size, rest[2]),
-        lambda: lib.refvit_ternary_dot(level, m, n, k, pointer(rows), pointer(planes), *rest),
-        lambda: lib.refvit_int8_dot(level, 1, m, n, k, pointer(rows), pointer(codes), 0, *rest),
-        lambda: lib.refvit_int8_dot(level, 1, m, n, k, pointer(rows), pointer(before_a_wall(codes.T)), 1, *rest),
-    ):
-        out[...] = 7
-        assert product() == lib.REFVIT_OK and (out == expected).all()
 
 
 @pytest.mark.skipif(lib is None, reason="needs the C kernels")

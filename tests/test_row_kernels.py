@@ -12,7 +12,6 @@ from refvit import exact, kernels, threads
 from refvit.backend import LEVELS, ffi, lib, pointer
 from refvit.errors import BadInputError, UsageError
 from tests.strategies import any_float, matrices
-from tests.walls import before_a_wall
 
 NATIVE = [name for name in kernels.backends() if name != "numpy"]
 needs_c = pytest.mark.skipif(not NATIVE, reason="needs the C kernels")
@@ -280,27 +279,6 @@ def test_kernels_write_their_result_alone(backend, k):
         assert not (y[32 : 32 + k] == 77).all(), name
 
 
-@pytest.mark.parametrize("backend", NATIVE)
-@pytest.mark.parametrize("rows, k", ((1, 1), (3, 7), (4, 16), (2, 33), (5, 65)))
-def test_kernels_touch_nothing_beyond_their_arrays(backend, rows, k):
-    level, shape = LEVELS[backend], (rows, k)
-    x, y, room = (before_a_wall(np.linspace(-3, 3, n * k, dtype=np.float32)) for n in (rows, rows, 4))
-    q, acc = before_a_wall(np.zeros(shape, np.int8)), before_a_wall(np.arange(rows * k, dtype=np.int32))
-    s, zp = before_a_wall(np.ones(rows, np.float32)), before_a_wall(np.zeros(rows, np.int32))
-    ones, square = before_a_wall(np.ones(k, np.float32)), before_a_wall(np.zeros((rows, rows), np.float32))
-    for name, numbers, arrays in (
-        ("symmetric_scale", (8,), (x, s)), ("minmax_scale", (8,), (x, s, zp)), ("quantize_rows", (-127, 127), (x, s, zp, q)),
-        ("rescale", (), (acc, s, ones, ones, y)), ("softmax", (), (x, y)), ("gelu_codes", (8,), (x, room, q, s)),
-        ("softmax_codes", (), (x, room, q)),
-    ):  # fmt: skip
-        assert getattr(lib, f"refvit_{name}")(level, *shape, *numbers, *map(pointer, arrays)) == lib.REFVIT_OK, name
-    assert lib.refvit_layernorm(level, *shape, *map(pointer, (x, ones, ones)), 1e-6, pointer(y)) == lib.REFVIT_OK
-    assert lib.refvit_matmul16(level, 1, rows, rows, k, *map(pointer, (x, x, square))) == lib.REFVIT_OK
-    for name in ("gelu", "exp", "erf"):
-        assert getattr(lib, f"refvit_{name}")(level, rows * k, pointer(x), pointer(y)) == lib.REFVIT_OK, name
-
-
-@needs_c
 @pytest.mark.parametrize("backend", NATIVE)
 @pytest.mark.parametrize("k", (1, 15, 16, 49, 197))
 @pytest.mark.parametrize("name", ("softmax", "layernorm", "gelu", "exp", "erf"))

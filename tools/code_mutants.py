@@ -29,17 +29,17 @@ from known_mutants import KNOWN
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "build" / "code_mutants.jsonl"
 LEAST, SECONDS, PATIENCE, MEMORY = 0.9, 100, 900, 6 << 30  # of the processor, by the clock; bytes
-LOADER = "library_limits library_loader"
+LOADER = "library_texts library_limits library_loader"
 SLOW = "changed_byte or tensor_mutation or byte_mutation"  # cases that take longest and find little that others do not
 TESTS = {  # file: its tests, the quickest to notice first
-    "csrc/rows/quantize.c": "row_kernels fused",
-    "csrc/rows/codes.h": "row_kernels fused",
-    "csrc/rows/exact.c": "row_kernels kernels",
-    "csrc/products/popcount_portable.c": "kernels bitplanes",
-    "csrc/products/popcount.c": "kernels bitplanes",
-    "csrc/products/dot_portable.c": "kernels engine",
-    "csrc/products/base3.c": "bitplanes kernels modelfile",
-    "csrc/rows/steps.c": "fused row_kernels engine",
+    "csrc/rows/quantize.c": "walls row_kernels fused",
+    "csrc/rows/codes.h": "walls row_kernels fused",
+    "csrc/rows/exact.c": "walls row_kernels kernels",
+    "csrc/products/popcount_portable.c": "walls kernels bitplanes",
+    "csrc/products/popcount.c": "walls kernels bitplanes",
+    "csrc/products/dot_portable.c": "walls kernels engine",
+    "csrc/products/base3.c": "walls bitplanes kernels modelfile",
+    "csrc/rows/steps.c": "walls fused row_kernels engine",
     "csrc/loader/json.c": LOADER,
     "csrc/loader/header.c": LOADER,
     "csrc/loader/tensors.c": LOADER,
