@@ -24,6 +24,16 @@ def test_a_text_does_not_go_on_in_what_lies_after_it(tiny):  # noqa: F811
     assert objections(file_of(header, buffer), "labels")
 
 
+@pytest.mark.parametrize("key", ["e1", ".5", "10", "x"])
+def test_a_number_does_not_go_on_in_what_lies_after_it(tiny, tmp_path, key):  # noqa: F811
+    """The spec version is 1, though what follows would make another number of it."""
+    header, buffer = parts_of(tiny[EIGHT])
+    escaped = f'"\\u{ord(key[0]):04x}{key[1:]}"'
+    members = [(k, v) for k, v in header["__metadata__"].items() if k != "spec_version"]
+    header["__metadata__"] = Pairs([("spec_version", Raw('"\\u0031"')), (Raw(escaped), ""), *members])
+    assert agree(resealed(file_of(header, buffer), tmp_path / "m"), tmp_path / "m")
+
+
 DIGITS = "1234567890123456789012345678901234567890"
 TEXTS = ("0", "-0", "0.5", "-0.5", "5e-1", "50e-2", "0.05e1", "0.0005E+3", "0.5e0", "0.5e-0", "0.5E00", "500000000000e-12", "0." + "0" * 900 + "5e900",
          "5" + "0" * 900 + "e-901", "0.1", "0.3", "16777217", "16777219", "1." + DIGITS, DIGITS + "e-39", "-" + DIGITS + ".5e-37", "1e38", "1e-38",
@@ -80,7 +90,7 @@ def with_label(data, raw):
 
 GOOD_UTF8 = ("41 7f", "c2 80", "df bf", "e0 a0 80", "ed 9f bf", "ee 80 80", "ef bf bf", "f0 90 80 80", "f4 8f bf bf")
 BAD_UTF8 = ("80", "bf", "c0 80", "c1 bf", "c2", "c2 41", "c2 c2 80", "e0 80 80", "e0 9f bf", "e1 80", "e1 80 41", "e1 41 80", "ed a0 80", "ed bf bf",
-            "f0 80 80 80", "f0 8f bf bf", "f1 80 80", "f1 80 80 41", "f1 41 80 80", "f4 90 80 80", "f5 80 80 80", "f8 88 80 80 80", "fc 84 80 80 80 80", "80 80 80 80 80 80", "fe", "ff")  # fmt: skip
+            "f0 80 80 80", "f0 8f bf bf", "f1 80 80", "f1 80 80 41", "f1 41 80 80", "f4 90 80 80", "f5 80 80 80", "f8 88 80 80 80", "fc 84 80 80 80 80", "80 80 80 80 80 80", "a5 80", "f8 90 80 80", "fe", "ff")  # fmt: skip
 
 
 @pytest.mark.parametrize("text", [*GOOD_UTF8, *BAD_UTF8])

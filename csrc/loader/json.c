@@ -222,8 +222,8 @@ int is_utf8(struct text text)
     const unsigned char *at = (const unsigned char *)text.at, *end = at + text.length;
     static const unsigned least[] = {0, 0x80, 0x800, 0x10000};
     while (at < end) {
-        const size_t more = *at < 0x80 ? 0 : *at >= 0xc2 && *at < 0xe0 ? 1 : *at >= 0xe0 && *at < 0xf0 ? 2 : *at >= 0xf0 && *at < 0xf5 ? 3 : 4;
-        if (more == 4 || (size_t)(end - at) <= more)
+        const size_t more = *at < 0x80 ? 0 : *at < 0xe0 ? 1 : *at < 0xf0 ? 2 : 3;
+        if ((*at & 0xc0) == 0x80 || *at > 0xf4 || (size_t)(end - at) <= more)
             return 0;
         unsigned code = more ? *at & (0x3fu >> more) : *at;
         for (size_t i = 1; i <= more; i++) {
