@@ -124,7 +124,7 @@ def test_labels_are_judged_alike(tiny, classes):  # noqa: F811
     config = json.dumps(json.loads(meta["config"]) | {"num_classes": classes})
     names = ["a"] * (classes - 1)
     for text in ("null", "nul", "nulll", " null ", "null\0", "null null", '"imagenet1k"', '"imagenet1k" 1', '"imagenet21k"', "true", "1", "{}",
-                 *map(json.dumps, (names, [*names, "b"], [*names, "b", "c"], [*names, 1], [*names, None], [*names, ["b"]], []))):  # fmt: skip
+                 '["\\u12', *map(json.dumps, (names, [*names, "b"], [*names, "b", "c"], [*names, 1], [*names, None], [*names, ["b"]], []))):  # fmt: skip
         accepted = accepts(lambda labels: check_labels(labels, classes), text)
         assert objections(with_entry(tiny[STATIC], config=config, labels=text), "labels") != accepted, text
 
