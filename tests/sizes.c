@@ -1,4 +1,4 @@
-/* Arithmetic of sizes that no model of a test reaches: overflow, and the cut into chunks for any number of threads. */
+/* Numbers that no logits of a test show: sizes that overflow, the cut into chunks for any number of threads, the mask. */
 #include <stdio.h>
 
 #include "../csrc/forward/forward.h"
@@ -51,9 +51,23 @@ static void check_chunks(size_t tokens, size_t threads)
     expect(chunks.rows <= CHUNK_ROWS && (chunks.rows - 1) * chunks.count < tokens, "rows of a chunk", tokens, threads);
 }
 
+/* 2 x 2 windows of 2 x 2 tokens, shifted by one: 0 where both tokens are of one part of the map, else -100 (N10). */
+static void check_mask(void)
+{
+    static float block[64];
+    const struct geometry geometry = {.side = 4, .window = 2, .across = 2};
+    struct builder builder = {.arena = {(uint8_t *)block, 0}};
+    const float *mask = window_mask(&builder, &geometry, 1);
+    for (size_t i = 0; i < 64; i++) {
+        const size_t window = i / 16, differs = i / 4 % 4 ^ i % 4; /* bit 0: in column, bit 1: in row */
+        expect(mask[i] == (window & differs ? -100.0f : 0.0f), "mask", window, i);
+    }
+}
+
 int main(void)
 {
     check_arena();
+    check_mask();
     for (size_t tokens = 1; tokens < 2000; tokens++)
         for (size_t threads = 1; threads < 9; threads++)
             check_chunks(tokens, threads);

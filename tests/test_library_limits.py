@@ -292,7 +292,7 @@ def test_nothing_is_read_or_written_beyond_the_end(tiny, which):  # noqa: F811
 
 def test_sizes_that_no_model_of_a_test_has(tmp_path):
     need(CC[0])
-    sources = [ROOT / "tests" / "sizes.c", ROOT / "csrc" / "loader" / "tensors.c", ROOT / "csrc" / "forward" / "units.c"]
+    sources = [ROOT / "tests" / "sizes.c", *(ROOT / "csrc" / name for name in ("loader/tensors.c", "loader/windows.c", "forward/units.c"))]
     flags = ["-std=c99", "-O1", "-Wall", "-Wextra", "-Werror", "-ffunction-sections", "-Wl,--gc-sections"]
     subprocess.run([*CC, *flags, "-o", tmp_path / "sizes", *sources], cwd=tmp_path, check=True)
     process = subprocess.run([tmp_path / "sizes"], capture_output=True, text=True)

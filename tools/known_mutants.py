@@ -32,6 +32,8 @@ KNOWN = {
         "so is it beyond 1200",
     ("csrc/loader/decimal.c", "stated = clamp(stated * 10 + (*at - '0'), (int64_t)1 << 40);", "40", "41"): "both are beyond any header's digits",
     ("csrc/loader/decimal.c", "stated = clamp(stated * 10 + (*at - '0'), (int64_t)1 << 40);", "1", "2"): "both are beyond any header's digits",
+    ("csrc/loader/sha256.c", "for (size_t i = 0; i < 8; i++)", "0", "1"): "the first byte of the length is 0 below 2^53 bytes",
+    ("refvit/bitplanes.py", "codes = _BYTE_CODES[stream].reshape(-1)", "1", "2"): "NumPy takes any negative size for the one to find",
     ("refvit/packed.py", "if reach >= 1 << 31:", ">=", ">"): "2^31 is no multiple of 2^b - 1",
     ("refvit/ternary.py", "provably_exact = magnitude.max(axis=1).astype(np.float64) * k <= unit * 2.0**53", "<=", "<"): "fsum gives the same sum",
 }  # fmt: skip
