@@ -142,7 +142,7 @@ def _unnamed(where, family, fields, hints):
 
 
 def shown_name(config):
-    """What to call a model: its registered name where it is that one, whatever its classes and pictures; else its shape."""
+    """Its registered name where it is that model, whatever its classes and pictures; else one that tells its shape."""
     registered = MODELS.get(config.name)
     if registered is None or registered.family == config.family and all(
         getattr(registered, field.name) == getattr(config, field.name)
