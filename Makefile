@@ -26,7 +26,7 @@ LIB_SMALL := entry texts $(basename $(patsubst csrc/%,%,$(wildcard csrc/loader/*
 STAMP := $(VENV)/.refvit-stamp
 DEMO_ARGS := $(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(IMAGES),--images $(IMAGES))
 
-.PHONY: help setup demo test lib compilers coverage code-mutants cross-full oracle mutants exhaustive fuzz wheel rules sizes lint-c clean FORCE
+.PHONY: help setup demo test lib compilers coverage code-mutants cross-full oracle mutants exhaustive fuzz faults wheel rules sizes lint-c clean FORCE
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -134,6 +134,11 @@ $(BUILD)/fuzz/every: FUZZ_KIND = -DFUZZ_MAIN
 $(BUILD)/fuzz/fuzz $(BUILD)/fuzz/every: $(FUZZ_SOURCES) $(HEADERS) tools/fuzz_mutate.h
 	@mkdir -p $(@D)
 	clang $(FUZZ_FLAGS) $(FUZZ_KIND) -o $@ $(FUZZ_SOURCES) -lm -pthread
+
+faults: setup ## kill -9 while refvit writes, KILLS (500) times: nothing is lost, nothing temporary stays (minutes)
+	OPENBLAS_NUM_THREADS=1 nice $(VENV)/bin/python -m tools.kills --kills $(KILLS)
+
+KILLS ?= 500
 
 wheel: setup ## Build the wheel; try it on every Python here, and an installation without a compiler
 	$(VENV)/bin/python tools/check_wheel.py

@@ -12,6 +12,7 @@ import numpy as np
 
 from .errors import BadInputError, UsageError
 from .files import atomic_write
+from .leftovers import drop_leftovers, leftovers
 from .modelfile import engine_sha256, metadata, packed_tensors
 from .safetensors import NAMES, in_file_order
 
@@ -43,15 +44,16 @@ def export(engine, folder, kind, force=False):
 
 
 def prepare(folder, force):
-    """Make the folder, or see that it is empty."""
+    """Make the folder, or see that it is empty; drop temporary files that a killed process left."""
     try:
         os.makedirs(folder, exist_ok=True)
-        full = bool(os.listdir(folder))
+        full = len(os.listdir(folder)) > len(leftovers(folder))
     except (OSError, ValueError) as error:
         raise BadInputError(folder, f"cannot be made: {getattr(error, 'strerror', None) or error}") from None
     if full and not force:
         hint = "--force to overwrite those of its names"
         raise UsageError(folder, "is not empty", "a new or empty folder", "files", hint)
+    drop_leftovers(folder)
 
 
 def about(engine):

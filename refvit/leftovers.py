@@ -3,6 +3,8 @@
 A writer holds a lock on its own for as long as it lives; the system ends the lock with the process, however that ends. So
 what somebody else can lock is nobody's and is removed by the next writer of the same target. Where a file system has no
 locks, nothing of others is removed; Windows has none either, but refuses to remove files that are open.
+
+A folder is replaced by two renames. What a process killed between them had moved aside, the next writer puts back.
 """
 
 import contextlib
@@ -15,6 +17,8 @@ try:
     import fcntl
 except ImportError:
     fcntl = None
+
+ASIDE = "aside"  # in a temporary folder: what had the name of the new one
 
 
 @contextlib.contextmanager
@@ -38,23 +42,55 @@ def temporary(path, make):
                 _remove(name)
 
 
+def replace_folder(path, new):
+    """Rename the folder ``new`` to ``path``; one that is there is removed, or stays where that fails. Raises OSError."""
+    with temporary(path, os.mkdir) as keep:
+        aside = os.path.join(keep, ASIDE)
+        try:
+            if os.path.lexists(path):
+                os.rename(path, aside)
+            os.rename(new, path)
+        except BaseException:
+            if os.path.lexists(aside) and not os.path.lexists(path):
+                os.rename(aside, path)
+            raise
+
+
+def put_back(path):
+    """Where ``path`` is missing, and a killed process had moved it aside in order to replace it, it has its name again."""
+    folder, target = os.path.split(path)
+    for name in leftovers(folder or ".", target):
+        with contextlib.suppress(OSError), _unclaimed(name):
+            if not os.path.lexists(path):
+                os.rename(os.path.join(name, ASIDE), path)
+
+
 def drop_leftovers(folder, target=None):
     """Remove temporary files and folders of dead writers: those of one target, or all of a folder."""
+    for name in leftovers(folder, target):
+        with contextlib.suppress(OSError), _unclaimed(name):
+            os.unlink(name) if fcntl is None else _remove(name)
+
+
+def leftovers(folder, target=None):
+    """Temporary files and folders of one target, or all of a folder, whoever has them.  -> paths"""
     start = r"\..*" if target is None else re.escape(f".{target[:64]}")
     with contextlib.suppress(OSError, ValueError):
-        for entry in filter(re.compile(start + r"\.[0-9a-f]{12}\.tmp", re.DOTALL).fullmatch, os.listdir(folder)):
-            with contextlib.suppress(OSError):
-                _remove_unclaimed(os.path.join(folder, entry))
+        found = filter(re.compile(start + r"\.[0-9a-f]{12}\.tmp", re.DOTALL).fullmatch, os.listdir(folder))
+        return [os.path.join(folder, entry) for entry in found]
+    return []
 
 
-def _remove_unclaimed(name):
-    """Remove what no living process holds; OSError where one does."""
+@contextlib.contextmanager
+def _unclaimed(name):
+    """Hold what no living process holds; OSError where one does."""
     if fcntl is None:
-        return os.unlink(name)
+        yield
+        return
     handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of such a name would wait
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove(name)
+        yield
     finally:
         os.close(handle)
 

@@ -4,20 +4,21 @@ import builtins
 import io
 import os
 
-OPERATIONS = ("fsync", "replace", "rename", "mkdir", "open", "truncate", "unlink", "listdir")
 ON_FULL = {"write", "fsync", "mkdir"}  # what goes on failing once a disk is full
 
 
 class Disk:
     """Counts operations below ``root``. After ``arm(n)`` the n-th raises OSError, with ``full`` all later writes as well."""
 
-    def __init__(self, monkeypatch, root, code, reads=False):
+    OPERATIONS = ("fsync", "replace", "rename", "mkdir", "open", "truncate", "unlink", "listdir")
+
+    def __init__(self, monkeypatch, root, code, reads=False, operations=OPERATIONS):
         self.root, self.code, self.reads = os.fspath(root), code, reads
         self.real_open = builtins.open
         self.arm(None)
         monkeypatch.setattr(builtins, "open", self.open)
         monkeypatch.setattr(os, "fsync", lambda handle: None)  # no machine loses power here
-        for name in OPERATIONS if not reads else ():
+        for name in operations if not reads else ():
             monkeypatch.setattr(os, name, self.counted(name, getattr(os, name)))
 
     def arm(self, fails, full=False):

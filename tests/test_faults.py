@@ -9,21 +9,23 @@ import shutil
 import numpy as np
 import pytest
 
-from refvit import files, records, safetensors
+from refvit import files, safetensors
 from refvit.cli import main
 from refvit.config import QuantConfig
 from refvit.conformance import kit
 from refvit.errors import BadInputError, RefvitError
 from refvit.export import export
+from refvit.model import create_model
 from refvit.training.recipe import read_recipe
 from refvit.training.run import Run
 from refvit.training.train import train as train_stages
+from refvit.weights import load_model, save_model
 from tests.disk import Disk
 from tests.test_engine import NARROW_VIT, packed
 from tests.test_train import RECIPE, data  # noqa: F401
+from tests.torch_files import saved_bytes
 
 MOST = 3000  # operations of a job; none comes near
-HEADER = {"format": "refvit-eval", "images": 2, "shard": [1, 1]}
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +136,11 @@ def test_a_failed_export_has_no_half_file(tmp_path, monkeypatch, engine):
 
 
 def test_a_failed_checkpoint_is_the_old_or_the_new_one(tmp_path, monkeypatch, data):  # noqa: F811
-    """A run that fails wherever it may is resumed to the end of one that did not."""
     (tmp_path / "r.json").write_text(json.dumps({**RECIPE, "workers": 0, "stages": RECIPE["stages"][:1]}))
     train_stages(Run(tmp_path / "start", read_recipe(tmp_path / "r.json"), data, updates=2))
     shutil.copytree(tmp_path / "start", tmp_path / "whole")
     train_stages(Run(tmp_path / "whole", None, data, updates=1))
-    whole, out = safetensors.read(tmp_path / "whole" / "last.safetensors"), tmp_path / "out"
+    out = tmp_path / "out"
 
     def job():
         train_stages(Run(out, None, data, updates=1))
@@ -153,4 +154,58 @@ def test_a_failed_checkpoint_is_the_old_or_the_new_one(tmp_path, monkeypatch, da
         errors += error is not None
         shutil.rmtree(out)
         shutil.copytree(tmp_path / "start", out)
-    assert errors > 3 and len(states) == 2 and whole
+    assert errors > 3 and len(states) == 2
+
+
+def save_packed(path, engine):
+    engine.save(path)
+
+
+def save_safetensors(path, engine):
+    save_model(create_model("deit_tiny_patch16_224", **NARROW_VIT), path)
+
+
+def save_torch(path, engine):
+    model = create_model("deit_tiny_patch16_224", **NARROW_VIT | {"embed_dim": 192})  # as wide as the published one
+    path.write_bytes(saved_bytes(model.params))
+
+
+@pytest.mark.parametrize("save, suffix", [(save_packed, ".safetensors"), (save_safetensors, ".safetensors"), (save_torch, ".pth")])
+def test_a_failed_read_of_a_model_is_one_error(tmp_path, monkeypatch, engine, save, suffix):
+    path = tmp_path / f"m{suffix}"
+    save(path, engine)
+    errors = 0
+    for error, failed in fail_each(Disk(monkeypatch, tmp_path, errno.EIO, reads=True), lambda: load_model(path), False):
+        assert type(error) is BadInputError and error_is_of(path, error) if failed else error is None, error
+        errors += failed
+    assert errors > 1
+
+
+def error_is_of(path, error):
+    """Where zipfile finds no end of an archive, it does not say that a read failed."""
+    return str(path) in str(error) and (os.strerror(errno.EIO) in str(error) or "not a zip file" in str(error))
+
+
+@pytest.mark.parametrize("verb", ["classify", "eval"])
+def test_a_verb_whose_read_fails_ends_with_its_code(tmp_path, monkeypatch, engine, capsys, data, verb):  # noqa: F811
+    """Every read of model, picture and of the file that an evaluation goes on with, which stays as it was."""
+    shutil.copytree(data / "test", tmp_path / "pictures")
+    path, out = tmp_path / "m", tmp_path / "out.jsonl"
+    engine.save(path)
+    pictures = [tmp_path / "pictures", "--class-order", tmp_path / "order", "--out", out]
+    (tmp_path / "order").write_text("\n".join(f"class{c}" for c in range(5)))
+    line = [verb, path, *(pictures if verb == "eval" else [tmp_path / "pictures" / "class0" / "00.png"])]
+    assert main([*map(str, line)]) == 0
+    kept = out.read_bytes() if verb == "eval" else None
+    disk = Disk(monkeypatch, tmp_path, errno.EIO, reads=True)
+    codes = []
+    for n in range(1, MOST):
+        capsys.readouterr()
+        disk.arm(n)
+        codes.append(main([*map(str, line)]))
+        if not disk.failed:
+            break
+        lines = [text for text in capsys.readouterr().err.splitlines() if "error:" in text]
+        assert codes[-1] == 3 and len(lines) == 1 and os.strerror(errno.EIO) in lines[0]
+        assert kept is None or out.read_bytes() == kept
+    assert codes[-1] == 0 and codes.count(3) > 3

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,7 +51,11 @@ RECIPE = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Three classes of noisy colours, 8x8: 18 pictures a class to train on, 4 to test."""
-    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    return draw(tmp_path_factory.mktemp("data"))
+
+
+def draw(root):
+    rng = np.random.default_rng(0)
     for split, count in (("train", 18), ("test", 4)):
         for c in range(3):
             (root / split / f"class{c}").mkdir(parents=True)
@@ -143,6 +148,29 @@ def test_killed_and_resumed_is_the_same_to_the_bit(finished, recipe, data, tmp_p
     assert done.returncode == 0, done.stderr
     assert files(out) == files(finished[0])
     assert not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("step", ["save", "finish_stage"])
+def test_killed_before_the_first_checkpoint_or_the_end_of_a_stage(finished, recipe, data, tmp_path, monkeypatch, step):
+    class Killed(BaseException):
+        pass
+
+    def kill(*arguments):
+        raise Killed
+
+    with monkeypatch.context() as patches, pytest.raises(Killed):
+        patches.setattr(Run, step, kill)
+        train_stages(Run(tmp_path / "run", read_recipe(recipe), data))
+    assert (tmp_path / "run" / "last.safetensors").exists() == (step == "finish_stage")
+    train_stages(Run(tmp_path / "run", None, data))
+    assert files(tmp_path / "run") == files(finished[0])
+
+
+def test_a_run_whose_checkpoint_is_gone_is_not_begun_again(finished, data, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "last.safetensors").unlink()
+    with pytest.raises(refvit.UsageError, match="nothing to resume"):
+        Run(tmp_path / "run", None, data)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

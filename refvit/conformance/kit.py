@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import BadInputError, UsageError
-from ..leftovers import temporary
+from ..leftovers import put_back, replace_folder, temporary
 from ..rules import SPEC_VERSION
 from .difference import hexadecimal
 
@@ -97,32 +97,19 @@ def check_target(path, force=False):
 def new_folder(path, force=False):
     """A folder that appears at ``path`` only when complete, as a context manager -> where to write.
 
-    An old kit there is replaced with ``force``. Raises UsageError as ``check_target``, BadInputError where it cannot be
-    written.
+    An old kit there is replaced with ``force``; one that a killed process had moved aside to replace it is put back first.
+    Raises UsageError as ``check_target``, BadInputError where it cannot be written.
     """
     path = os.path.abspath(path)
+    put_back(path)
     check_target(path, force)
     try:
         with temporary(path, os.mkdir) as unfinished:
             yield unfinished
             check_target(path, force)  # it may have appeared meanwhile
-            with temporary(path, os.mkdir) as old:
-                _replace(path, unfinished, os.path.join(old, "kit"))
+            replace_folder(path, unfinished)
     except OSError as error:
         raise BadInputError(path, f"cannot be written: {error.strerror or error}") from None
-
-
-def _replace(path, unfinished, old):
-    """Rename ``unfinished`` to ``path``; what was there goes to ``old``, and back where that fails."""
-    had_one = os.path.lexists(path)
-    if had_one:
-        os.rename(path, old)
-    try:
-        os.rename(unfinished, path)
-    except BaseException:
-        if had_one:
-            os.rename(old, path)
-        raise
 
 
 class Writer:

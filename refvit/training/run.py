@@ -20,7 +20,7 @@ from ..config import dataclass_from_dict
 from ..errors import BadInputError, UsageError
 from ..evaluate import top_k
 from ..files import atomic_write, read_bytes
-from ..leftovers import drop_leftovers
+from ..leftovers import drop_leftovers, leftovers
 from ..model import Model
 from ..weights import load_model, save_model
 from . import losses
@@ -48,7 +48,8 @@ class Position:
 class Run:
     """A training run: recipe, data, model, position. ``train.train`` moves it on.
 
-    recipe   Recipe of a new run; None resumes the run in ``folder`` with the recipe it was started with
+    recipe   Recipe of a new run; None resumes the run in ``folder`` with the recipe it was started with, from its
+             checkpoint, or from the beginning where it had none yet
     data     path of the dataset (dataset.py)
     updates  of the weights until the run saves and stops, as after an interruption; None: to the end
     Raises UsageError where a new run's folder is not empty, or where there is nothing to resume.
@@ -57,19 +58,23 @@ class Run:
     def __init__(self, folder, recipe, data, progress=None, updates=None):
         self.folder, self.progress, self.interrupted, self.updates = Path(folder), progress, False, updates
         self.last_path = self.folder / "last.safetensors"
-        resume = recipe is None
-        prepare_folder(self.folder, resume)
-        self.recipe = read_recipe(self.folder / "recipe.json") if resume else recipe
+        prepare_folder(self.folder, resume=recipe is None)
+        self.recipe = read_recipe(self.folder / "recipe.json") if recipe is None else recipe
         self.train_data, self.held_out, self.test_data = open_data(self.recipe, data)
         self.model = initial_model(self.recipe, self.train_data)
         self.position, self.ema, self.optimizer_state, self.teacher = Position(), None, None, None
-        if resume:
+        if self.last_path.exists():
             self.load()
         else:
-            self.write(self.folder / "recipe.json", json.dumps(self.recipe.to_dict(), indent=2) + "\n")
-            self.log("start", data=str(data), pictures=len(self.train_data))
-            self.begin_stage()
-            self.save({})
+            self.begin(data)
+
+    def begin(self, data):
+        """The files of a run, the checkpoint last."""
+        self.write(self.folder / "recipe.json", json.dumps(self.recipe.to_dict(), indent=2) + "\n")
+        self.write(self.folder / "log.jsonl", "")
+        self.log("start", data=str(data), pictures=len(self.train_data))
+        self.begin_stage()
+        self.save({})
 
     def begin_stage(self):
         """A stage starts with a new optimizer and new averages, from the weights at hand."""
@@ -230,12 +235,18 @@ class Run:
 
 def prepare_folder(folder, resume):
     """Make or check the folder of a run; drop temporary files that a killed process left."""
-    if resume and not (folder / "last.safetensors").exists():
+    if resume and not is_resumable(folder):
         raise UsageError(folder, "nothing to resume", "last.safetensors", "none", "the same without --resume")
     try:
-        if not resume and folder.exists() and any(folder.iterdir()):
-            raise UsageError(folder, "is not empty", "a new or empty folder", "files", "--resume, or another --out")
         folder.mkdir(parents=True, exist_ok=True)
+        if not resume and len(list(folder.iterdir())) > len(leftovers(folder)):
+            raise UsageError(folder, "is not empty", "a new or empty folder", "files", "--resume, or another --out")
         drop_leftovers(folder)
     except OSError as error:
         raise BadInputError(folder, f"cannot be used: {error.strerror}") from None
+
+
+def is_resumable(folder):
+    """Whether there is a checkpoint, or just what a run writes before its first one."""
+    names = {path.name for path in folder.glob("[!.]*")}
+    return "last.safetensors" in names or "recipe.json" in names <= {"recipe.json", "log.jsonl"}

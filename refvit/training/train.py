@@ -36,13 +36,14 @@ def train(run):
     result = {}
     with run.saving_interrupts(), contextlib.suppress(Stopped):
         while run.position.stage < len(run.recipe.stages):
-            result = train_stage(run, run.recipe.stages[run.position.stage])
+            result = train_stage(run, run.recipe.stages[run.position.stage]) or result
             run.finish_stage()
     return result
 
 
 def train_stage(run, stage):
-    """Train the epochs that remain of one stage."""
+    """Train the epochs that remain of one stage.  -> the record of the last; {} where all were done before"""
+    result = {}
     model = run.model if stage.quant is None else run.model.with_quant(stage.quant)
     optimizer = make_optimizer(run.recipe, run.model.params, run.optimizer_state)
     updates = run.updates_per_epoch()
