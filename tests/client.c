@@ -1,6 +1,6 @@
 /* A program that uses the library as its users do: client HOW MODEL PIXELS prints the logits of one picture, as the
    hexadecimal digits of their bits. HOW: map, read, memory (the file's bytes and everything else in blocks of its own), or
-   together (four threads on one model). */
+   together (four threads open a model each, the first to use the library; four more share one). */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,9 +80,21 @@ static struct refvit *open_model(const char *how, const char *path)
 struct job {
     const struct refvit *model;
     const uint8_t *pixels;
+    size_t pixel_count, classes;
     float *logits;
     int alone;
 };
+
+/* Room for the logits of a model that takes such a picture. */
+static void prepare(struct job *job, const struct refvit *model)
+{
+    struct refvit_info info;
+    refvit_query(model, &info);
+    check(job->pixel_count != info.img_size * info.img_size * 3, "picture", "another size");
+    job->model = model;
+    job->classes = info.classes;
+    job->logits = malloc(info.classes * sizeof *job->logits);
+}
 
 static void *run(void *argument)
 {
@@ -100,47 +112,70 @@ static void *run(void *argument)
     return NULL;
 }
 
-static void run_together(struct job job, size_t classes)
-{
 #if !defined(REFVIT_NO_THREADS)
-    pthread_t threads[TOGETHER];
-    struct job jobs[TOGETHER];
+static const char *model_path;
+
+static void *open_and_run(void *argument)
+{
+    struct refvit *model = open_model("map", model_path);
+    prepare(argument, model);
+    run(argument);
+    refvit_close(model);
+    return NULL;
+}
+
+static void start(pthread_t *threads, struct job *jobs, struct job job, void *(*work)(void *))
+{
     for (int i = 0; i < TOGETHER; i++) {
         jobs[i] = job;
-        jobs[i].logits = malloc(classes * sizeof(float));
-        check(pthread_create(&threads[i], NULL, run, &jobs[i]), "pthread_create", "");
+        if (job.model)
+            prepare(&jobs[i], job.model);
+        check(pthread_create(&threads[i], NULL, work, &jobs[i]), "pthread_create", "");
     }
-    for (int i = 0; i < TOGETHER; i++) {
+}
+
+static void run_together(struct job *job)
+{
+    pthread_t threads[2 * TOGETHER];
+    struct job jobs[2 * TOGETHER];
+    start(threads, jobs, *job, open_and_run);
+    struct refvit *model = open_model("read", model_path);
+    prepare(job, model);
+    start(threads + TOGETHER, jobs + TOGETHER, *job, run);
+    for (int i = 0; i < 2 * TOGETHER; i++) {
         pthread_join(threads[i], NULL);
-        check(i && memcmp(jobs[0].logits, jobs[i].logits, classes * sizeof(float)), "together", "other bits");
+        check(i && memcmp(jobs[0].logits, jobs[i].logits, job->classes * sizeof(float)), "together", "other bits");
     }
-    memcpy(job.logits, jobs[0].logits, classes * sizeof(float));
-#else
-    (void)classes;
-    run(&job);
+    memcpy(job->logits, jobs[0].logits, job->classes * sizeof(float));
+    refvit_close(model);
+}
 #endif
+
+static void run_alone(struct job *job, const char *how, const char *path)
+{
+    struct refvit *model = open_model(how, path);
+    prepare(job, model);
+    run(job);
+    refvit_close(model);
 }
 
 int main(int count, char **arguments)
 {
-    size_t pixel_count;
-    struct refvit_info info;
+    struct job job = {0};
     check(count != 4, "usage", "client HOW MODEL PIXELS");
-    struct refvit *model = open_model(arguments[1], arguments[2]);
-    const uint8_t *pixels = bytes_of(arguments[3], &pixel_count);
-    refvit_query(model, &info);
-    check(pixel_count != info.img_size * info.img_size * 3, arguments[3], "another size");
-    float *logits = malloc(info.classes * sizeof *logits);
-    struct job job = {model, pixels, logits, strcmp(arguments[1], "together")};
-    if (job.alone)
-        run(&job);
+    job.pixels = bytes_of(arguments[3], &job.pixel_count);
+    job.alone = strcmp(arguments[1], "together");
+#if !defined(REFVIT_NO_THREADS)
+    model_path = arguments[2];
+    if (!job.alone)
+        run_together(&job);
     else
-        run_together(job, info.classes);
-    for (size_t i = 0; i < info.classes; i++) {
+#endif
+        run_alone(&job, arguments[1], arguments[2]);
+    for (size_t i = 0; i < job.classes; i++) {
         uint32_t bits;
-        memcpy(&bits, logits + i, sizeof bits);
+        memcpy(&bits, job.logits + i, sizeof bits);
         printf("%08lx\n", (unsigned long)bits);
     }
-    refvit_close(model);
     return 0;
 }

@@ -6,14 +6,19 @@ absent is a reason to skip, unless REFVIT_REQUIRE names it (see tests/toolchain.
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 
+import numpy as np
 import pytest
 
 from refvit import kernels
-from tests.toolchain import BUILDER, FLAGS, ROOT, SOURCES, compile_all, need
+from refvit.config import QuantConfig
+from tests.test_engine import NARROW, PADDED_SWIN, packed
+from tests.test_library import WRAPS, saved
+from tests.toolchain import BUILDER, FLAGS, LIBRARY, ROOT, SOURCES, compile_all, need
 
 ALL = os.environ.get("REFVIT_COMPILERS") == "all"
 LEVELS = {"gcc": ("-O0", "-O2"), "clang": ("-O0", "-O3")}
@@ -63,6 +68,25 @@ def test_compiler_and_level_do_not_matter(tmp_path, expected, compiler, level):
     usable = kernels.backends()[:-1] or ["portable"]  # the installed kernels may be missing
     assert set(found) >= set(itertools.product(usable, ("1", "3")))
     assert found == dict.fromkeys(found, expected)
+
+
+@pytest.mark.parametrize("compiler", LEVELS if ALL else [next(filter(shutil.which, LEVELS), "gcc")])
+def test_models_do_not_race(tmp_path, compiler):
+    """ThreadSanitizer watches threads that open, run and close models of their own, the first to use the library, and share one."""
+    need(compiler)
+    sanitize = ["-g", "-fsanitize=thread"]
+    probe = [compiler, *sanitize, "-x", "c", "-", "-o", tmp_path / "probe"]
+    if subprocess.run(probe, input=b"int main(void) { return 0; }").returncode or subprocess.run([tmp_path / "probe"]).returncode:
+        pytest.skip(f"{compiler} has no ThreadSanitizer here")
+    flags = ["-std=c99", "-O1", "-fno-fast-math", "-ffp-contract=off", f"-I{ROOT / 'csrc'}", *sanitize]
+    objects = compile_all([compiler, *flags], [*LIBRARY, ROOT / "tests" / "client.c"], tmp_path)
+    subprocess.run([compiler, *sanitize, WRAPS, "-o", tmp_path / "client", *objects, "-lm", "-pthread"], check=True)
+    for name, fields in (NARROW[0], PADDED_SWIN):
+        model, pixels, expected = saved(tmp_path, packed(name, fields, QuantConfig()), "base3")
+        environment = os.environ | {"TSAN_OPTIONS": "exitcode=66"}
+        found = subprocess.run([tmp_path / "client", "together", model, pixels], env=environment, capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+        assert [int(line, 16) for line in found.stdout.split()] == expected.view(np.uint32).tolist()
 
 
 @pytest.mark.skipif(not ALL, reason="takes long: make compilers")

@@ -2,13 +2,16 @@
 
 import itertools
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from refvit import forward, kernels, threads
 from refvit.backend import lib
 from refvit.config import QuantConfig
+from refvit.preprocess import normalise
 from tests.test_engine import NARROW_SWIN, NARROW_VIT, packed, pictures
 
 CALLERS, CALLS = 8, 200
@@ -42,6 +45,21 @@ def test_callers_do_not_disturb_each_other(changing_threads, name, fields):
     with ThreadPoolExecutor(CALLERS) as callers:
         logits = list(callers.map(call, range(CALLS)))
     assert [None if y is None else y.tobytes() for y in logits] == [expected[i % 2] for i in range(CALLS)]
+
+
+def test_the_first_predictions_of_an_engine_may_be_at_once():
+    """Each caller begins with the same engine, just loaded, some with all steps by their kernels."""
+    u8 = np.random.default_rng(3).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    expected = packed("deit_tiny_patch16_224", NARROW_VIT, QuantConfig()).predict(u8).tobytes()
+    for _ in range(10):
+        engine, start = packed("deit_tiny_patch16_224", NARROW_VIT, QuantConfig()), threading.Barrier(CALLERS)
+
+        def call(i):
+            start.wait()
+            return engine.predict(u8) if i % 2 else engine.step_by_step(normalise(u8, engine.preprocess))
+
+        with ThreadPoolExecutor(CALLERS) as callers:
+            assert {logits.tobytes() for logits in callers.map(call, range(CALLERS))} == {expected}
 
 
 def test_a_run_asks_once_how_many_threads_there_are(monkeypatch):
