@@ -119,8 +119,8 @@ build/near_avx512 build/near_avx2: tools/near.c csrc/rows/rows_avx512.c csrc/row
 fuzz: setup $(BUILD)/fuzz/fuzz $(BUILD)/fuzz/every ## Hostile files: FILES (10 million) against the C library under sanitizers, SECONDS (600) for Python
 	$(VENV)/bin/python -m tools.fuzz_seeds $(BUILD)/fuzz/seeds
 	mkdir -p $(BUILD)/fuzz/corpus
-	nice $(BUILD)/fuzz/every all 0 $(BUILD)/fuzz/seeds/*
-	nice $(BUILD)/fuzz/fuzz -runs=$(FILES) -timeout=10 -rss_limit_mb=2048 -max_len=65536 -reduce_inputs=0 -verbosity=0 \
+	nice $(BUILD)/fuzz/every all 0 $(BUILD)/fuzz/seeds/packed/*
+	nice $(BUILD)/fuzz/fuzz -runs=$(FILES) -timeout=10 -rss_limit_mb=2048 -max_len=16384 -reduce_inputs=0 -verbosity=0 \
 	    -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus $(BUILD)/fuzz/seeds
 	nice $(VENV)/bin/python -m tools.fuzz --seconds $(SECONDS)
 
@@ -129,7 +129,7 @@ SECONDS ?= 600
 FUZZ_FLAGS := -std=c99 -O2 -g -fno-fast-math -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -Icsrc
 FUZZ_SOURCES := tools/fuzz.c tools/fuzz_mutate.c $(LIB_SOURCES)
 
-$(BUILD)/fuzz/fuzz: FUZZ_KIND = -fsanitize=fuzzer # led by coverage
+$(BUILD)/fuzz/fuzz: FUZZ_KIND = -fsanitize=fuzzer -fno-sanitize-coverage=trace-cmp # led by coverage; to trace numbers takes four times as long
 $(BUILD)/fuzz/every: FUZZ_KIND = -DFUZZ_MAIN
 $(BUILD)/fuzz/fuzz $(BUILD)/fuzz/every: $(FUZZ_SOURCES) $(HEADERS) tools/fuzz_mutate.h
 	@mkdir -p $(@D)

@@ -219,7 +219,7 @@ int main(int argc, char **argv)
 
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 
-/* One mutation in eight is libFuzzer's own, which knows what the code compared with. */
+/* One mutation in eight is libFuzzer's own, which knows what memcmp was given. */
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {
     unsigned state = seed;

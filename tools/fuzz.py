@@ -41,6 +41,7 @@ from tests.torch_files import saved_bytes
 from tools import fuzz_bytes, fuzz_seeds
 
 SECONDS_MAX = 20  # of a file; the slowest, a picture of MAX_PIXELS, takes a few
+FAILURES_MAX = 20  # of a kind: its files are kept
 MEMORY_MAX = 2 << 30  # bytes; pictures of MAX_PIXELS take 4 bytes a pixel in each of up to three copies
 ARRAYS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.arange(5, dtype=np.int8)}
 
@@ -221,9 +222,9 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--failures", type=Path, default=Path("build/fuzz/python"), help="folder that failing files go to")
     args = parser.parse_args()
-    kinds, failed = args.kinds.split(","), 0
+    kinds, all_failed = args.kinds.split(","), 0
     for kind in kinds:
-        counts, share = {"read": 0, "refused": 0}, [n and n / len(kinds) for n in (args.seconds, args.files)]
+        counts, share, failed = {"read": 0, "refused": 0}, [n and n / len(kinds) for n in (args.seconds, args.files)], 0
         for data, verdict in campaign(kind, args.seed, *share):
             if verdict in counts:
                 counts[verdict] += 1
@@ -232,8 +233,11 @@ def main():
                 args.failures.mkdir(parents=True, exist_ok=True)
                 (args.failures / f"{kind}-{failed}{KINDS[kind][1]}").write_bytes(data)
                 print(f"{kind}-{failed}: {verdict}")
-        print(f"{kind}: {counts['read']} read, {counts['refused']} refused", flush=True)
-    return failed > 0
+                if failed == FAILURES_MAX:
+                    break
+        print(f"{kind}: {counts['read']} read, {counts['refused']} refused, {failed} failed", flush=True)
+        all_failed += failed
+    return all_failed > 0
 
 
 if __name__ == "__main__":

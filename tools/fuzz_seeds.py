@@ -53,7 +53,8 @@ def write_packed(folder):
 
 
 def write_hostile(folder, swin):
-    """Files that once did harm, made of a packed Swin's bytes.  -> paths"""
+    """Files that once did harm, made of a packed Swin's bytes, in a folder.  -> paths"""
+    folder.mkdir(parents=True, exist_ok=True)
     header, buffer = parts_of(swin)
     meta = header["__metadata__"]
     without = {key: value for key, value in meta.items() if key != "spec_version"}  # the text of an entry that is missing
@@ -69,4 +70,5 @@ def write_hostile(folder, swin):
 
 if __name__ == "__main__":  # FOLDER: the seeds of tools/fuzz.c
     folder = Path(sys.argv[1])
-    write_hostile(folder, {path.name: path for path in write_packed(folder)}["swin"].read_bytes())
+    packed_files = {path.name: path for path in write_packed(folder / "packed")}
+    write_hostile(folder / "hostile", packed_files["swin"].read_bytes())

@@ -1,9 +1,10 @@
-"""kill -9 while refvit writes: what was there stays or the new is complete, and the next start leaves nothing temporary.
+"""kill -9 while refvit writes: the old files stay or the new are complete, and the next start leaves nothing temporary.
 
     python -m tools.kills [--kills N] [--seed N] [--jobs pack,train]
 
 Every kill ends a process of its own: half of them before the n-th operation on files, of a kind drawn first, the others
-at a moment. Some are followed by kills of the next start. One line of JSON at the end; exit code 1 where something is wrong.
+at a moment. Some are followed by kills of the next start. One line of JSON at the end; exit code 1 where something is
+wrong.
 """
 
 import argparse
@@ -40,7 +41,7 @@ CASES = 40  # one of so many of the kit's
 
 @dataclass(frozen=True)
 class Job:
-    """A command line. over: --force over an older one; again: option of the next start; whole: a folder in one piece."""
+    """A command line. over: --force, over old files; again: option of the next start; whole: a folder in one piece."""
 
     line: str
     over: bool = False
@@ -52,7 +53,7 @@ JOBS = {
     "train": Job("train {recipe} {data} -o {out}/run", again="--resume"),
     "pack": Job("pack {float} -o {out}/m"),
     "pack over": Job("pack {float} -o {out}/m", over=True),
-    "train again": Job("train {recipe} {data} -o {out}/run --seed 1", again="--resume"),
+    "train seed 1": Job("train {recipe} {data} -o {out}/run --seed 1", again="--resume"),
     "export": Job("export {packed} -o {out}/e --c-array"),
     "export over": Job("export {packed} -o {out}/e --bin", over=True),
     "vectors": Job("vectors build -o {out}/kit", whole=True),
@@ -178,19 +179,20 @@ class Campaign:
         kills = self.kill(job.line + " --force" * job.over, seconds, kinds)
         look(job, out, old, new, missing=job.whole)
         while self.rng.random() < 0.2:
-            kills += self.kill(f"{job.line} {job.again}", seconds, kinds)
+            kills += self.kill(next_start(job), seconds, kinds)
             look(job, out, old, new, missing=job.whole)
-        self.do(job.line, codes=(0, 2))
+        self.do(job.line, codes=(2,) if job.over else (0, 2))  # refused where an old one is, or is put back
         look(job, out, old, new)
-        self.do(resumed(job), codes=(0,))
+        self.do(next_start(job))
         if contents(out) != new:
             raise Wrong(f"{name}: the next start ends with other files")
-        if temporaries := [path for path in out.rglob(".*")]:
-            raise Wrong(f"{name}: {temporaries} is left by the next start")
+        if temporary := list(out.rglob(".*")):
+            raise Wrong(f"{name}: {temporary} are left by the next start")
         return kills
 
 
-def resumed(job):
+def next_start(job):
+    """The command line that takes up what a killed one left."""
     line = job.line.replace("{recipe}", "-").replace(" --seed 1", "") if job.again == "--resume" else job.line
     return f"{line} {job.again}"
 
@@ -226,7 +228,7 @@ def restore(out, files):
 
 
 def look(job, out, old, new, missing=False):
-    """Every file is the old or the new one, or, where it grows, a beginning of it; a folder in one piece all old or all new."""
+    """Every file is the old or the new one, or, where it grows, a beginning of it; a folder in one piece is all of one."""
     found = contents(out)
     if job.whole and not (found in (old, new) or missing and not found):
         raise Wrong(f"{job.line}: neither the old nor the new folder")
@@ -248,13 +250,14 @@ def grows(path, content, new):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="tools.kills", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="tools.kills", description=__doc__, formatter_class=formatter)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", default=",".join(JOBS), help="default: %(default)s")
     args = parser.parse_args()
     names, started = args.jobs.split(","), time.monotonic()
-    done, by_job, wrong = 0, collections.Counter(), []
+    done, by_job, wrong = 0, collections.Counter(), 0
     with tempfile.TemporaryDirectory() as folder:
         campaign, meter = Campaign(Path(folder), names, args.seed), Progress(sys.stderr, "kill", args.kills)
         for name in itertools.cycle(names):
@@ -262,16 +265,16 @@ def main():
                 kills = campaign.strike(name)
             except Wrong as found:
                 kills = 1
-                wrong.append(str(found))
+                wrong += 1
                 print(found, file=sys.stderr)
             by_job[name] += kills
             done += kills
             meter.update(min(done, args.kills), name)
             if done >= args.kills:
                 break
-    result = {"kills": done, "wrong": len(wrong), "seconds": round(time.monotonic() - started), "jobs": by_job, "at": campaign.counts}
-    print(json.dumps(result))
-    return len(wrong) > 0
+    seconds = round(time.monotonic() - started)
+    print(json.dumps({"kills": done, "wrong": wrong, "seconds": seconds, "jobs": by_job, "at": campaign.counts}))
+    return wrong > 0
 
 
 if __name__ == "__main__":
