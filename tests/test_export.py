@@ -101,6 +101,12 @@ def test_nothing_is_overwritten(tmp_path):
         export(engine, tmp_path / "index.json", "bin")
 
 
+def test_what_killed_exports_left_is_removed(engine, tmp_path):
+    (tmp_path / ".model.c.0123456789ab.tmp").write_bytes(b"half written")
+    files = export(engine, tmp_path, "bin")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(files)
+
+
 def test_a_name_cannot_break_the_header(tmp_path):
     engine = packed("deit_tiny_patch16_224", NARROW_VIT, QuantConfig())
     object.__setattr__(engine.config, "name", 'a"\\\n??/*/ \u00e9')

@@ -166,6 +166,14 @@ def test_killed_before_the_first_checkpoint_or_the_end_of_a_stage(finished, reci
     assert files(tmp_path / "run") == files(finished[0])
 
 
+def test_what_killed_processes_left_makes_a_folder_neither_full_nor_resumable(recipe, data, tmp_path):
+    (tmp_path / ".recipe.json.0123456789ab.tmp").write_bytes(b"half written")
+    with pytest.raises(refvit.UsageError, match="nothing to resume"):
+        Run(tmp_path, None, data)
+    Run(tmp_path, read_recipe(recipe), data)
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_run_whose_checkpoint_is_gone_is_not_begun_again(finished, data, tmp_path):
     shutil.copytree(finished[0], tmp_path / "run")
     (tmp_path / "run" / "last.safetensors").unlink()
