@@ -122,14 +122,16 @@ INLINE __m512i enter(enum effect effect, __m512i count, __m512i change)
     return effect == SET ? change : effect == PLUS ? _mm512_add_epi64(count, change) : _mm512_sub_epi64(count, change);
 }
 
-/* x ? pos : neg. The intrinsic makes copies of one broadcast, which are slower to select from than what was just loaded;
-   but where nothing is added, it is the loads that take the time. */
+/* x ? pos : neg. The intrinsic makes copies of one broadcast, which are slower to select from than what was just
+   loaded; but where nothing is added, it is the loads that take the time. */
 INLINE __m512i chosen(enum effect effect, const uint64_t *x, __m512i pos, __m512i neg)
 {
     __m512i bits;
     if (effect == SET)
         return _mm512_ternarylogic_epi64(_mm512_set1_epi64((int64_t)*x), pos, neg, SELECT);
-    __asm__("vpbroadcastq %1, %0\n\tvpternlogq %4, %3, %2, %0" : "=&v"(bits) : "m"(*x), "v"(pos), "v"(neg), "i"(SELECT));
+    __asm__("vpbroadcastq %1, %0\n\tvpternlogq %4, %3, %2, %0"
+            : "=&v"(bits)
+            : "m"(*x), "v"(pos), "v"(neg), "i"(SELECT));
     return bits;
 }
 

@@ -69,7 +69,7 @@ def operands(row):
 
 
 def product(row, x, weight):
-    """The one call that is timed, of arrays that are checked, as a model's are when it is loaded.  -> function of nothing"""
+    """The one call that is timed, of arrays that are checked, as a model's are when it is loaded.  -> function"""
     level, bits = LEVELS[row["backend"]], row["bits"]
     if row["product"] == "int8":
         return lambda: kernels.int8_matmul(x, weight, row["backend"])
