@@ -136,7 +136,7 @@ def add_preprocess(verbs):
     verb.add_argument("pictures", nargs="+", metavar="PICTURE")
     add_output(
         verb,
-        ".png, .ppm or .npy (one picture: uint8 [H, W, 3]), or .safetensors: pixels U8 [B, H, W, 3] and x F32 [B, 3, H, W]",
+        ".png, .ppm or .npy (one picture: uint8 [H, W, 3]), or .safetensors: pixels U8 [B, H, W, 3], x F32 [B, 3, H, W]",
     )
 
 

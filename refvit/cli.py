@@ -49,7 +49,7 @@ def run(argv):
     from .backend import lib
 
     if lib is None:
-        print("refvit: note: no C kernels, for want of a compiler at installation: NumPy works, slowly", file=sys.stderr)
+        print("refvit: note: no C kernels, for want of a compiler when installed: NumPy works, slowly", file=sys.stderr)
     return args.run(args) or 0
 
 

@@ -190,7 +190,7 @@ class IntegerPass:
         return self.note(f"{name}.prob", p.reshape(scores.shape))
 
     def quantize_heads(self, name, x):
-        """A scale for each image and head, over all windows.  [B, W, H, T, D] -> int8 [B, W, H, T, D], [B, 1, H, 1, 1]"""
+        """A scale for each image and head, over all windows.  [B, W, H, T, D] -> int8, the same; [B, 1, H, 1, 1]"""
         b, w, h, t, d = x.shape
         rows = x.swapaxes(1, 2).reshape(b * h, -1)
         q, s, _ = kernels.quantize_rows(rows, 8, "symmetric", backend=self.backend)

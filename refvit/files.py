@@ -59,7 +59,7 @@ def atomic_write(path, force=False):
 
     It is written under a temporary name in the same folder, fsynced and renamed onto ``path``, and the folder fsynced.
     On any failure, interruption included, the temporary file is removed and an existing ``path`` stays as it was; that
-    of a killed process is removed by the next write to ``path``. Where only the last fsync fails, ``path`` is the new file.
+    of a killed process is removed by the next write to ``path``. Where only the last fsync fails, ``path`` is new.
     Raises UsageError where ``path`` exists and ``force`` is not given, BadInputError where it cannot be written.
     """
     path = os.fspath(path)
@@ -88,7 +88,7 @@ class _GivenUp(Exception):
 
 
 def check_writable(path, force=False):
-    """Begin to write a file and give it up: what cannot be written is told before the work. Errors as ``atomic_write``."""
+    """Begin to write a file and give it up: what cannot be written is told early. Errors as ``atomic_write``."""
     with contextlib.suppress(_GivenUp), atomic_write(path, force):
         raise _GivenUp
 

@@ -1,4 +1,4 @@
-"""The whole forward pass of a packed model in C (csrc/forward/forward.c): what ``engine.IntegerPass`` does step by step.
+"""The whole forward pass of a packed model in C (csrc/forward/): what ``engine.IntegerPass`` does step by step.
 
 Here the arrays of an engine become the structures of refvit.h, and threads and work space are held ready.
 Shapes: B images, S side of a picture, W windows, T tokens of a window.

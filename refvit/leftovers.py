@@ -1,6 +1,6 @@
 """Temporary files and folders, and what killed processes left of theirs.
 
-A writer holds a lock on its own for as long as it lives; the system ends the lock with the process, however that ends. So
+A writer holds a lock on its own for as long as it lives; the system ends the lock with the process, however it ends. So
 what somebody else can lock is nobody's and is removed by the next writer of the same target. Where a file system has no
 locks, nothing of others is removed; Windows has none either, but refuses to remove files that are open.
 

@@ -130,8 +130,9 @@ def add_weight_quant(verb):
     verb.add_argument("--granularity", choices=("channel", "layer"), default="channel", help=granularity_help)
     threshold_help = 'Delta = T mean|W|, or "optimal" (default 0.7)'
     verb.add_argument("--threshold", type=threshold, default=0.7, metavar="T", help=threshold_help)
-    verb.add_argument("--scale", choices=("masked_mean", "absolute_mean"), default="masked_mean", help="alpha (default masked_mean)")
-    verb.add_argument("--patch-bits", type=int, choices=(2, 8), default=8, help="weights of the patch embedding (default 8)")
+    scales = ("masked_mean", "absolute_mean")
+    verb.add_argument("--scale", choices=scales, default=scales[0], help=f"alpha (default {scales[0]})")
+    verb.add_argument("--patch-bits", type=int, choices=(2, 8), default=8, help="of the patch embedding (default 8)")
     verb.add_argument("--head-bits", type=int, choices=(2, 8), default=8, help="weights of the head (default 8)")
 
 

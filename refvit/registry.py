@@ -35,7 +35,7 @@ MODELS = _registry()  # timm name -> configuration
 
 
 def model_config(name, **overrides):
-    """Configuration of a registered model, fields replaced by keyword. Raises UsageError for unknown names and fields."""
+    """Configuration of a registered model, fields replaced by keyword. UsageError for unknown names and fields."""
     if name not in MODELS:
         near = difflib.get_close_matches(str(name), MODELS, 3, 0)
         raise UsageError("model name", "unknown", "a registered name", repr(name), ", ".join(near))

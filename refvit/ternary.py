@@ -79,7 +79,8 @@ def relative_error(w, codes, alpha, axis=None):
 def straight_through_backward(dy, w, ste_clip=None):
     """The backward of dequantize(*ternarize(w)): dL/dW = dL/d(alpha T), zero where |W| > ste_clip (N13).
 
-    The clip is TernaryBERT's (2009.12812). dy, w float32 of one shape; ste_clip None (the identity) or a positive number. Returns the shape of w.
+    dy, w float32 of one shape; ste_clip None (the identity) or a positive number (TernaryBERT's, 2009.12812). Returns
+    float32, the shape of w.
     """
     return dy if ste_clip is None else dy * (np.abs(w) <= f32(ste_clip))
 

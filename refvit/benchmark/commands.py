@@ -145,7 +145,8 @@ def model_line(row, cpu):
 
 def ratio_line(row):
     where = f"{row['model']:29} batch {row['batch']:<2} threads {row['threads']:<2}"
-    return f"{where} {row['ours']} / {row['other']}: {row['ratio']:.2f} ({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
+    spread = f"({row['ratio_low']:.2f} to {row['ratio_high']:.2f})"
+    return f"{where} {row['ours']} / {row['other']}: {row['ratio']:.2f} {spread}"
 
 
 class Subject:
@@ -180,7 +181,8 @@ def find_peers(args, result):
     note(args, result, SAME_START)
     command = [args.peer_python or sys.executable, str(args.peer_script or PEER_SCRIPT), "--list"]
     if not os.path.isfile(command[1]):
-        raise UnsupportedError(command[1], "no such script of peers", hint="--peer-script FILE, from the sources' tools/")
+        hint = "--peer-script FILE, from the sources' tools/"
+        raise UnsupportedError(command[1], "no such script of peers", hint=hint)
     try:
         found = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:

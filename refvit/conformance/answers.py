@@ -1,7 +1,7 @@
 """How refvit itself answers the operations of the kit (tests/vectors/KIT.md, section 4), on the backend that is set.
 
-An answer is a function of a case's inputs and parameters by name -> dict: name of the output -> array. Each goes through
-the kernels where there is one, so that a kit checks an installation; on the backend "numpy" these are the twins, which
+An answer is a function of a case's inputs and parameters by name -> dict: name of the output -> array. Each takes
+the kernel where there is one, so that a kit checks an installation; on the backend "numpy" these are the twins, which
 made the kit. Letters as in KIT.md.
 """
 

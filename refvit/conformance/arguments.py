@@ -25,8 +25,8 @@ def add_trace(verbs):
 
 def add_compare(verbs):
     about = (
-        "Hold another implementation's tensors against a trace, bit for bit: the first that is wrong, which operations are "
-        "wrong by themselves, and the likely mistake. Exit code 0: everything in REF was checked and is equal."
+        "Hold another implementation's tensors against a trace, bit for bit: the first that is wrong, which operations "
+        "are wrong by themselves, and the likely mistake. Exit code 0: everything in REF was checked and is equal."
     )
     example = "refvit compare ref.safetensors port.npz --model model.refvit.safetensors -o page.html"
     verb = add_verb(verbs, "compare", commands.compare, about, example)

@@ -51,7 +51,8 @@ def trace(args):
 
 def packed(path, model):
     if not isinstance(model, Engine):
-        raise BadInputError(path, "only packed models have a trace", "a packed file", "a float checkpoint", "refvit pack first")
+        hint = "refvit pack first"
+        raise BadInputError(path, "only packed models have a trace", "a packed file", "a float checkpoint", hint)
     return model
 
 

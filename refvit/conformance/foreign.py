@@ -54,7 +54,8 @@ def read_foreign(path, reference):
         if name in names:
             found.enter(name, reference[name])
     if not found.tensors and not found.headers:
-        raise BadInputError(path, "tensors", "names of REF, as " + next(iter(reference)), f"{len(names)} others" if names else "none")
+        got = f"{len(names)} others" if names else "none"
+        raise BadInputError(path, "tensors", "names of REF, as " + next(iter(reference)), got)
     return found
 
 

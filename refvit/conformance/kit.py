@@ -97,7 +97,7 @@ def check_target(path, force=False):
 def new_folder(path, force=False):
     """A folder that appears at ``path`` only when complete, as a context manager -> where to write.
 
-    An old kit there is replaced with ``force``; one that a killed process had moved aside to replace it is put back first.
+    An old kit there is replaced with ``force``; one that a killed process had moved aside is put back first.
     Raises UsageError as ``check_target``, BadInputError where it cannot be written.
     """
     path = os.path.abspath(path)

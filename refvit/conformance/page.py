@@ -47,7 +47,8 @@ def drift(result):
         charts.dots("Worst error in each float tensor", ulps, places, "log2(1 + ulp)", COLOURS),
     ]
     if result["teacher"]:
-        parts.append(charts.dots("Worst error that a float operation adds itself", own, places, "log2(1 + ulp)", COLOURS))
+        title = "Worst error that a float operation adds itself"
+        parts.append(charts.dots(title, own, places, "log2(1 + ulp)", COLOURS))
     note = "" if result["teacher"] else " Without a model, all that differs counts as wrong."
     return f"<p>Each dot is a tensor, from the input to the logits: {legend(COLOURS)}.{note}</p>{chart_row(parts)}"
 

@@ -176,8 +176,10 @@ def listed(names):
 
 def teacher_lines(teacher):
     wrong, inherited = teacher["wrong"], teacher["inherited"]
-    lines = [f"judged by their own inputs: {teacher['judged']} operations; {teacher['right']} right, {len(wrong)} wrong by "
-             f"themselves, {len(inherited)} wrong by inheritance; {teacher['unjudged']} not judged"]  # fmt: skip
+    lines = [
+        f"judged by their own inputs: {teacher['judged']} operations; {teacher['right']} right, {len(wrong)} wrong "
+        f"by themselves, {len(inherited)} wrong by inheritance; {teacher['unjudged']} not judged"
+    ]
     for row in wrong[:LISTED]:
         cause = row["cause"] or "unknown"
         lines.append(f"  wrong: {row['name']}, {WORDS[row['kind']]}: {size_of(row)}; cause: {cause}")

@@ -56,7 +56,8 @@ def check_layer(config, layer):
     roles = linear_roles(config)
     if layer not in roles:
         near = difflib.get_close_matches(layer, roles, 3, 0.4)
-        raise UsageError(layer, f"no linear layer of {shown_name(config)}", hint=", ".join(near or (middle_layer(config),)))
+        hint = ", ".join(near or (middle_layer(config),))
+        raise UsageError(layer, f"no linear layer of {shown_name(config)}", hint=hint)
     return layer
 
 

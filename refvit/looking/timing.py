@@ -1,4 +1,4 @@
-"""Time of each linear layer's product on one core, beside the least that the instructions allow (csrc/products/limit.c)."""
+"""Time of each linear layer's product on one core, beside the least that the instructions allow (limit.c)."""
 
 import contextlib
 

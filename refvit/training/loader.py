@@ -246,7 +246,7 @@ def _interrupt_blocked():
         return
     from multiprocessing import resource_tracker  # here, for Windows has none
 
-    resource_tracker.ensure_running()  # or the first process starts it, which lets SIGINT through again until Python 3.12
+    resource_tracker.ensure_running()  # or the first process starts it, which until Python 3.12 lets SIGINT through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -28,7 +28,7 @@ class Stopped(Exception):
 
 
 def train(run):
-    """Train all remaining stages of a Run (run.py). Returns the record of the last epoch; {} where this call finished none.
+    """Train all remaining stages of a Run (run.py). Returns the last epoch's record; {} where this call finished none.
 
     Raises TrainingError for a loss that is not finite, KeyboardInterrupt after an interruption that was saved.
     """
