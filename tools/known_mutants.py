@@ -19,6 +19,8 @@ KNOWN = {
     ("csrc/loader/tensors.c", "tensor->taken = 1;", "1", "2"): TRUE,
     ("csrc/loader/settings.c", "float pixels[3 * 256];", "256", "257"): ROOM,
     ("csrc/loader/settings.c", "float pixels[3 * 256];", "3", "4"): ROOM,
+    ("csrc/loader/json.c", "if (!json_peek(j) || (size_t)(j->end - j->at) < length || memcmp(j->at, word, length))", "||", "&&"):
+        "a word that goes on behind the end is refused at the end",
     ("csrc/loader/json.c", "char decoded[256];", "256", "257"): "257 bytes stand for at least 42 characters, more than any name has",
     ("csrc/loader/json.c", "return raw.length <= sizeof decoded && json_decode(raw, decoded) == strlen(plain) && !memcmp(decoded, plain, strlen(plain));",
      "<=", "<"): "256 bytes stand for at least 42 characters, more than any name has",
