@@ -32,7 +32,7 @@ def test_backends_say_why_there_is_only_numpy():
     assert done.returncode == 0 and result["default"] == "numpy" and result["features"] == []
     assert {row["name"] for row in result["backends"] if row["usable"]} == {"numpy"}
     assert all("C compiler" in row["why"] for row in result["backends"] if not row["usable"])
-    assert done.stderr == "refvit: note: no C kernels, for want of a compiler at installation: NumPy works, slowly\n"
+    assert done.stderr == "refvit: note: no C kernels, for want of a compiler when installed: NumPy works, slowly\n"
 
 
 def test_a_backend_of_c_cannot_be_chosen():
