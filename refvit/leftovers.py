@@ -43,7 +43,7 @@ def temporary(path, make):
 
 
 def replace_folder(path, new):
-    """Rename the folder ``new`` to ``path``; one that is there is removed, or stays where that fails. Raises OSError."""
+    """Rename the folder ``new`` to ``path``; an older one is removed, or stays where that fails."""
     with temporary(path, os.mkdir) as keep:
         aside = os.path.join(keep, ASIDE)
         try:
@@ -57,7 +57,7 @@ def replace_folder(path, new):
 
 
 def put_back(path):
-    """Where ``path`` is missing, and a killed process had moved it aside in order to replace it, it has its name again."""
+    """Where ``path`` is missing and a killed process had moved it aside, to replace it, it has its name again."""
     folder, target = os.path.split(path)
     for name in leftovers(folder or ".", target):
         with contextlib.suppress(OSError), _unclaimed(name):

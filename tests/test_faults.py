@@ -170,7 +170,9 @@ def save_torch(path, engine):
     path.write_bytes(saved_bytes(model.params))
 
 
-@pytest.mark.parametrize("save, suffix", [(save_packed, ".safetensors"), (save_safetensors, ".safetensors"), (save_torch, ".pth")])
+@pytest.mark.parametrize(
+    "save, suffix", [(save_packed, ".safetensors"), (save_safetensors, ".safetensors"), (save_torch, ".pth")]
+)
 def test_a_failed_read_of_a_model_is_one_error(tmp_path, monkeypatch, engine, save, suffix):
     path = tmp_path / f"m{suffix}"
     save(path, engine)

@@ -228,7 +228,7 @@ def restore(out, files):
 
 
 def look(job, out, old, new, missing=False):
-    """Every file is the old or the new one, or, where it grows, a beginning of it; a folder in one piece is all of one."""
+    """Every file is the old or the new one, or, where it grows, a beginning of it; one in one piece is all of one."""
     found = contents(out)
     if job.whole and not (found in (old, new) or missing and not found):
         raise Wrong(f"{job.line}: neither the old nor the new folder")
