@@ -21,7 +21,8 @@ svg g[style] text { fill: inherit; } svg text.title { font-weight: 600; font-siz
 .axis { stroke: var(--soft); fill: none; } .mark { fill: none; stroke-dasharray: 4 3; stroke-width: 1.5; }
 table { border-collapse: collapse; } td, th { padding: .2rem .8rem .2rem 0; text-align: right; }
 td:first-child, th:first-child, .words { text-align: left; } .wide { overflow-x: auto; }
-.wide td, .wide th { white-space: nowrap; } details table { font-size: .85rem; }
+.wide td, .wide th { white-space: nowrap; vertical-align: top; } .wide td.words { white-space: normal; }
+.wide table { width: max-content; max-width: 54rem; } details table { font-size: .85rem; }
 .gallery { display: flex; flex-wrap: wrap; gap: 1rem; align-items: start; }
 figure { margin: 0; max-width: 100%; width: min-content; } figure img { display: block; max-width: 100%; height: auto; }
 figcaption { color: var(--soft); font-size: .85rem; min-width: 12rem; } .sharp { image-rendering: pixelated; }
