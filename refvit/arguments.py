@@ -21,6 +21,7 @@ from .options import (
     number,
 )
 from .training import arguments as training
+from .vectors import arguments as vectors
 
 
 def build_parser():
@@ -31,7 +32,7 @@ def build_parser():
     for add in (
         add_classify, add_eval, add_calibrate, add_pack, add_unpack, add_export, add_info, add_preprocess, add_backends,
         training.add_train, benchmark.add_bench, looking.add_report, conformance.add_trace, conformance.add_compare,
-        conformance.add_vectors, conformance.add_verify, looking.add_explain,
+        vectors.add_vectors, vectors.add_verify, looking.add_explain,
     ):  # fmt: skip
         add(verbs)
     add_completion(verbs, parser)

@@ -2,7 +2,7 @@
 
 Results go to stdout, progress and notes to stderr. Exit codes: 0 ok, 1 a comparison failed, 2 usage, 3 bad input file,
 4 not supported here, 130 interrupted. The arguments are in arguments.py, what the verbs do in commands.py, and in files
-of these names in the rooms training, benchmark, conformance and looking.
+of these names in the rooms training, benchmark, conformance, vectors and looking.
 """
 
 import contextlib

@@ -7,9 +7,9 @@ and the values here are compared with PyTorch's.
 import numpy as np
 
 from refvit.layers import patches_forward
+from refvit.vectors import bounded
+from refvit.vectors.bounded import Bounded
 from refvit.window import bias_forward, from_windows, merge_patches, shift_mask, to_windows
-from refvit.conformance import bounded
-from refvit.conformance.bounded import Bounded
 
 
 def steps(config, p):

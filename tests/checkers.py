@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from refvit.cli import main
-from refvit.conformance.kit import Case, Tensor, Writer
+from refvit.vectors.kit import Case, Tensor, Writer
 
 KIT_FILES = Path(__file__).parents[1] / "refvit" / "data" / "kit"
 STRICT = ["-std=c99", "-O1", "-g", *"-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror".split()]

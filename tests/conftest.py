@@ -2,7 +2,7 @@
 
 import pytest
 
-from refvit.conformance.build import build
+from refvit.vectors.build import build
 
 
 @pytest.fixture(scope="session")

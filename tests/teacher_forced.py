@@ -2,7 +2,7 @@
 
 Both compute the same real numbers from codes, scales and float parameters, in two orders of float32 roundings: the
 engine sums integers and scales the sum, fake quantization sums products of scaled codes. For each operation
-refvit/conformance/bounded.py gives the exact result X and a bound e of what float32 roundings can do to it:
+refvit/vectors/bounded.py gives the exact result X and a bound e of what float32 roundings can do to it:
 
     |fake - X| <= e   and   |engine - X| <= e
 
@@ -22,12 +22,12 @@ from collections import Counter
 import numpy as np
 
 from refvit import kernels, passes, quant
-from refvit.conformance import bounded
-from refvit.conformance.bounded import Bounded, rounded
 from refvit.layers import split_heads_forward
 from refvit.model import FORWARD
 from refvit.passes import Pass
 from refvit.rules import PROB_SCALE, qmax
+from refvit.vectors import bounded
+from refvit.vectors.bounded import Bounded, rounded
 from tests.bounded_modules import merge_heads, split_heads
 
 NEXT = {  # last part of a tensor's path -> of the linear layer that quantizes it

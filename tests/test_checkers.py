@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refvit.conformance import kitfile
-from refvit.conformance.kit import DTYPES, EXPECTATIONS, Case, Tensor
+from refvit.vectors import kitfile
+from refvit.vectors.kit import DTYPES, EXPECTATIONS, Case, Tensor
 from tests.checkers import (  # noqa: F401 (fixtures)
     CHECK_PY,
     COMPILERS,

@@ -12,13 +12,13 @@ import pytest
 from refvit import files, safetensors
 from refvit.cli import main
 from refvit.config import QuantConfig
-from refvit.conformance import kit
 from refvit.errors import BadInputError, RefvitError
 from refvit.export import export
 from refvit.model import create_model
 from refvit.training.recipe import read_recipe
 from refvit.training.run import Run
 from refvit.training.train import train as train_stages
+from refvit.vectors import kit
 from refvit.weights import load_model, save_model
 from tests.disk import Disk
 from tests.test_engine import NARROW_VIT, packed

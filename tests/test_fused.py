@@ -1,5 +1,5 @@
 """The fused kernels of training against their NumPy twins: quantizers and optimizers bit for bit (N3, N4, N5), float
-layers within the bounds of refvit/conformance/bounded.py, and nothing that depends on the number of threads."""
+layers within the bounds of refvit/vectors/bounded.py, and nothing that depends on the number of threads."""
 
 import math
 import os
@@ -17,8 +17,8 @@ from refvit.errors import BadInputError
 from refvit.fused import BLOCK, compiled
 from refvit.model import create_model
 from refvit.training import optim
-from refvit.conformance import bounded
-from refvit.conformance.bounded import Bounded
+from refvit.vectors import bounded
+from refvit.vectors.bounded import Bounded
 from tests.strategies import any_float, matrices
 
 NATIVE = [name for name in kernels.backends() if name != "numpy"]

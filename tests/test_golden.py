@@ -1,7 +1,7 @@
 """The float models against PyTorch, on narrow models with random non-trivial weights (made by tools/make_golden.py).
 
 Three questions: does each operation do the right thing to its input, within what float32 rounding can do (bounds
-derived in refvit/conformance/bounded.py); is every intermediate tensor as accurate as PyTorch's float32; are the
+derived in refvit/vectors/bounded.py); is every intermediate tensor as accurate as PyTorch's float32; are the
 gradients the exact ones.
 """
 
@@ -15,7 +15,7 @@ import pytest
 from refvit import safetensors
 from refvit.config import SwinConfig, ViTConfig
 from refvit.model import Model
-from refvit.conformance.bounded import Bounded, U
+from refvit.vectors.bounded import Bounded, U
 from tests.bounded_modules import steps
 
 FOLDER = Path(__file__).parent / "golden"

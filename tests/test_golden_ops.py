@@ -1,6 +1,6 @@
 """Each float operation and its gradient against PyTorch's float64, within bounds of what float32 rounding can do.
 
-The bounds come from refvit/conformance/bounded.py, evaluated on the very operands of the test.
+The bounds come from refvit/vectors/bounded.py, evaluated on the very operands of the test.
 """
 
 from pathlib import Path
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from refvit import layers, safetensors, window
-from refvit.conformance import bounded
-from refvit.conformance.bounded import Bounded
+from refvit.vectors import bounded
+from refvit.vectors.bounded import Bounded
 
 TENSORS, _ = safetensors.read(Path(__file__).parent / "golden" / "ops.safetensors")
 WINDOWS = sorted({name.split("/")[0] for name in TENSORS if name.startswith("window_")})

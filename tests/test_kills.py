@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from refvit.conformance.kit import MANIFEST, new_folder
 from refvit.errors import UsageError
+from refvit.vectors.kit import MANIFEST, new_folder
 
 ROOT = Path(__file__).parents[1]
 REPLACE = """
 import os, signal, sys
-from refvit.conformance.kit import new_folder
+from refvit.vectors.kit import new_folder
 rename, path = os.rename, sys.argv[1]
 os.rename = lambda a, b: os.kill(os.getpid(), signal.SIGKILL) if b == path else rename(a, b)
 with new_folder(path, force=True):

@@ -11,17 +11,17 @@ import pytest
 
 from refvit import backend, ternary
 from refvit.bitplanes import encode_base3
-from refvit.conformance import bounded, flags, own, ternary_slips
-from refvit.conformance.answers import REFUSED, answer, engine_of
-from refvit.conformance.build import build
-from refvit.conformance.cases import drafts
-from refvit.conformance.cases.damage import SHA256
-from refvit.conformance.casesteps import steps_of
 from refvit.conformance.hypotheses import TABLE
-from refvit.conformance.kit import EXPECTATIONS, RULES, new_folder
-from refvit.conformance.kitfile import read_kit
 from refvit.conformance.variants import MISTAKES
 from refvit.errors import RefvitError, UsageError
+from refvit.vectors import bounded, flags, own, ternary_slips
+from refvit.vectors.answers import REFUSED, answer, engine_of
+from refvit.vectors.build import build
+from refvit.vectors.cases import drafts
+from refvit.vectors.cases.damage import SHA256
+from refvit.vectors.casesteps import steps_of
+from refvit.vectors.kit import EXPECTATIONS, RULES, new_folder
+from refvit.vectors.kitfile import read_kit
 from tests.test_cli import check_keys, folder, keys_in_readme, run  # noqa: F401 (fixtures)
 
 SIZE_MAX = 20_000_000  # bytes of a kit of level 1
@@ -228,7 +228,7 @@ def test_a_mistake_is_one_line(run, built_kit, tmp_path, arguments, code, word):
 
 def test_build_says_what_it_wrote(run, tmp_path, monkeypatch):  # noqa: F811
     few = list(drafts(1))[:3]
-    monkeypatch.setattr("refvit.conformance.build.drafts", lambda level: few)
+    monkeypatch.setattr("refvit.vectors.build.drafts", lambda level: few)
     code, out, err = run("vectors", "build", "-o", tmp_path / "k", "--json")
     assert code == 0, err
     check_keys(json.loads(out), keys_in_readme("vectors build"), "vectors build")

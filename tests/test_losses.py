@@ -12,7 +12,7 @@ from refvit.errors import UsageError
 from refvit.model import Model
 from refvit.training import losses
 from refvit.training.losses import LossConfig, make_targets, total_loss
-from refvit.conformance.bounded import EXP, Bounded, U, constant, exp, rounded
+from refvit.vectors.bounded import EXP, Bounded, U, constant, exp, rounded
 from tests.test_golden_ops import check
 from tests.test_layers import STEP, TINY, assert_gradients, numeric_gradient
 

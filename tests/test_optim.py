@@ -23,7 +23,7 @@ from refvit.training.optim import (
     sum_of_squares,
 )
 from refvit.training.schedule import Schedule
-from refvit.conformance.bounded import Bounded, U, constant, sqrt
+from refvit.vectors.bounded import Bounded, U, constant, sqrt
 from tests.test_golden_ops import F64_ROOM, check
 
 f32 = np.float32

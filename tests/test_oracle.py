@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from refvit import kernels
 from refvit.backend import using_backend
 from refvit.config import config_to_dict
-from refvit.conformance import answers
-from refvit.conformance.build import build
-from refvit.conformance.kit import Case, Tensor
 from refvit.model import create_model
+from refvit.vectors import answers
+from refvit.vectors.build import build
+from refvit.vectors.kit import Case, Tensor
 from tests import oracle_samples
 from tests.oracle import architecture, floats, seeded, tensors
 from tests.oracle.answer import answer_kit, refused_or

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refvit.conformance.cases.container import joined, opened, split, with_header
-from refvit.conformance.cases.narrow import SWIN, VIT, file_of, narrow, picture
 from refvit.conformance.trace import trace
 from refvit.errors import RefvitError
 from refvit.modelfile import load_packed
+from refvit.vectors.cases.container import joined, opened, split, with_header
+from refvit.vectors.cases.narrow import SWIN, VIT, file_of, narrow, picture
 from tests.oracle import models, packedfile, tensors
 from tests.oracle.errors import Refused
 from tests.test_oracle import EVERYTHING

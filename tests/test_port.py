@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refvit.conformance.findings import as_text
+from refvit.vectors.findings import as_text
 from tests.checkers import COMPILERS, found_in
 
 SOURCE = Path(__file__).parent / "port" / "cases.c"

@@ -12,8 +12,8 @@ import pytest
 from refvit import safetensors
 from refvit.model import Model
 from refvit.preprocess import crop, normalise
-from refvit.conformance.bounded import U
 from refvit.registry import model_config
+from refvit.vectors.bounded import U
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")

@@ -8,17 +8,17 @@ import pytest
 
 from refvit import safetensors
 from refvit.backend import using_backend
-from refvit.conformance.answers import answer
-from refvit.conformance.build import build
-from refvit.conformance.casesteps import STEPS, steps_of
-from refvit.conformance.closely import wrong_output
 from refvit.conformance.difference import difference
-from refvit.conformance.findings import as_json
 from refvit.conformance.hypotheses import TABLE
-from refvit.conformance.kitfile import read_kit
-from refvit.conformance.own import OWN
-from refvit.conformance.run import run
-from refvit.conformance.verify import verify
+from refvit.vectors.answers import answer
+from refvit.vectors.build import build
+from refvit.vectors.casesteps import STEPS, steps_of
+from refvit.vectors.closely import wrong_output
+from refvit.vectors.findings import as_json
+from refvit.vectors.kitfile import read_kit
+from refvit.vectors.own import OWN
+from refvit.vectors.run import run
+from refvit.vectors.verify import verify
 from tests.checkers import (  # noqa: F401 (fixtures)
     agreed,
     by_verify,

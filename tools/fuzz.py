@@ -27,13 +27,13 @@ from PIL import Image
 from refvit import safetensors, torchfile
 from refvit.backend import lib
 from refvit.conformance.foreign import read_foreign
-from refvit.conformance.kitfile import read_kit
-from refvit.npy import read_npy
 from refvit.conformance.trace import read_trace, trace, write_trace
 from refvit.engine import Engine
 from refvit.errors import RefvitError
+from refvit.npy import read_npy
 from refvit.pictures import load_rgb
 from refvit.training.recipe import read_recipe
+from refvit.vectors.kitfile import read_kit
 from refvit.weights import load_model, save_model
 from tests.clibrary import CModel
 from tests.mutations import MUTATIONS, resealed

@@ -25,12 +25,12 @@ from pathlib import Path
 import pytest
 
 import refvit.arguments
-import refvit.conformance.commands
-import refvit.training.commands  # before the forks: children spend their time on files
+import refvit.training.commands
+import refvit.vectors.commands  # before the forks: children spend their time on files
 from refvit import cli, safetensors
-from refvit.conformance import build
 from refvit.errors import BadInputError
 from refvit.progress import Progress
+from refvit.vectors import build
 from refvit.weights import save_model
 from tests.disk import Disk
 from tests.test_train import MODEL, RECIPE, draw

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from refvit.conformance.cases import drafts  # noqa: E402
+from refvit.vectors.cases import drafts  # noqa: E402
 
 TARGET = ROOT / "tests" / "vectors" / "RULES.md"
 PAPER = {  # what the paper's abstract and TWN say -> how the code says that it is there

@@ -1,1 +1,1 @@
-"""Other implementations held against this one: traces, and a verdict that names the first wrong operation."""
+"""Traces of other implementations held against this one's, and a verdict that names the first wrong operation."""

@@ -6,8 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from refvit.conformance.build import build
 from refvit.progress import Progress
+from refvit.vectors.build import build
 
 from . import MUTANTS
 from .campaign import Loaded, alarms, as_json, tried

@@ -5,11 +5,11 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from refvit.backend import backends, using_backend
-from refvit.conformance.answers import answer
-from refvit.conformance.findings import causes_json
-from refvit.conformance.kit import EXPECTATIONS
-from refvit.conformance.kitfile import read_kit
-from refvit.conformance.verify import MISSING, RIGHT, WRONG, Port, Verification, judge
+from refvit.vectors.answers import answer
+from refvit.vectors.findings import causes_json
+from refvit.vectors.kit import EXPECTATIONS
+from refvit.vectors.kitfile import read_kit
+from refvit.vectors.verify import MISSING, RIGHT, WRONG, Port, Verification, judge
 
 from . import legal
 from .plant import planted, replaced

@@ -27,7 +27,7 @@ WEIGHTS = [
     Mutant("quant:weight_int8", 'w if granularity == "channel" else w.reshape(1, -1)', "w", "weight_int8"),
     Mutant("quant:weight_int8", "symmetric_scale(rows, 8)", "(row_amax(rows) / f32(128))", "weight_int8"),
     Mutant("quant:weight_int8", "symmetric_scale(rows, 8)", "symmetric_scale(np.maximum(rows, 0), 8)", "weight_int8"),
-    Mutant("conformance.answers:weight_int8", 'check_finite("w", w)', "pass", "weight_int8"),
+    Mutant("vectors.answers:weight_int8", 'check_finite("w", w)', "pass", "weight_int8"),
 ]  # fmt: skip
 
 PLANES = [
@@ -91,8 +91,8 @@ SCALES = [
     Mutant("quant:static_scale", "scale_from_amax(amax, bits)", "scale_from_amax(hi, bits)", "static_scale"),
     Mutant("quant:static_scale", "scale_from_range(lo, hi, bits)", "scale_from_range(-amax, amax, bits)",
            "static_scale"),
-    Mutant("conformance.answers:quantized", "x.reshape(groups, -1)", "x", "scale"),
-    Mutant("conformance.answers:quantized", "x.reshape(groups, -1)", "x.reshape(1, -1)", "scale"),
+    Mutant("vectors.answers:quantized", "x.reshape(groups, -1)", "x", "scale"),
+    Mutant("vectors.answers:quantized", "x.reshape(groups, -1)", "x.reshape(1, -1)", "scale"),
 ]  # fmt: skip
 
 ACTIVATIONS = [
@@ -132,12 +132,12 @@ PRODUCTS = [
     Mutant("kernels:ternary_matmul", "_exact_product(x, bitplanes.unpack_planes(planes, k))",
            "_exact_product(x[:, : k // 64 * 64], bitplanes.unpack_planes(planes, k)[:, : k // 64 * 64])",
            "planes_decode"),
-    Mutant("conformance.answers:ternary_product", "acc - zp[:, None]", "acc + zp[:, None]", "ternary_product"),
-    Mutant("conformance.answers:ternary_product",
+    Mutant("vectors.answers:ternary_product", "acc - zp[:, None]", "acc + zp[:, None]", "ternary_product"),
+    Mutant("vectors.answers:ternary_product",
            "acc - zp[:, None] * bitplanes.unpack_planes(planes, k).sum(axis=1, dtype=np.int32)", "acc",
            "ternary_product"),
-    Mutant("conformance.answers:int8_product", "dtype=np.int32", "dtype=np.int8", "int8_product"),
-    Mutant("conformance.answers:int8_product", "zp[:, None]", "zp[:1, None]", "int8_product"),
+    Mutant("vectors.answers:int8_product", "dtype=np.int32", "dtype=np.int8", "int8_product"),
+    Mutant("vectors.answers:int8_product", "zp[:, None]", "zp[:1, None]", "int8_product"),
     Mutant("packed:check_linear", "if linear.k > k_max:", "if False:", "load"),
     Mutant("packed:check_linear", "else K_MAX - 1 ", "else K_MAX - 2 ", "linear"),
     Mutant("packed:check_linear", "K_MAX if linear.bits == 2 else K_MAX - 1", "K_MAX", "load"),

@@ -33,7 +33,7 @@ EXACT = {
         "engine:IntegerPass.linear", "acc -= zp[:, None] * layer.code_sums()",
         "acc = ((q.astype(np.int64) - zp[:, None]) @ layer.codes().T.astype(np.int64)).astype(np.int32)"),
     "zero points subtracted before the product, of planes": edit(
-        "conformance.answers:ternary_product",
+        "vectors.answers:ternary_product",
         "acc - zp[:, None] * bitplanes.unpack_planes(planes, k).sum(axis=1, dtype=np.int32)",
         "(q.astype(np.int32) - zp[:, None]) @ bitplanes.unpack_planes(planes, k).T.astype(np.int32)"),
     "clip before rounding": edit(

@@ -4,8 +4,8 @@ import numpy as np
 
 from .. import ternary
 from ..bitplanes import decode_base3
+from ..conformance.bugs import padded_stream
 from ..rules import BASE3_DIGITS, f32
-from .bugs import padded_stream
 
 
 def ternarize(w, granularity, threshold, scale, above=np.greater, rounded=True, sums=None, all_count=False, last=False):

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..conformance.difference import within
 from ..errors import BadInputError
 from ..files import read_bytes
 from ..rules import SPEC_VERSION
 from ..safetensors import parse_json
-from .difference import within
 from .kit import DTYPES, EXPECTATIONS, FORMAT, KIT_VERSION, MANIFEST, VALUES_MAX, Case, Tensor
 
 PATH = re.compile(r"[a-z0-9_-][a-z0-9_.-]*(/[a-z0-9_-][a-z0-9_.-]*)*")  # stays inside its folder

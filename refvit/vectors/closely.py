@@ -8,13 +8,13 @@ from functools import partial
 import numpy as np
 
 from ..backend import default_environment
+from ..conformance.causes import again, best, causes, tested
+from ..conformance.compare import compare, value_before
+from ..conformance.difference import Difference
+from ..conformance.trace import PIXELS, Trace
 from .answers import engine_of
 from .casesteps import steps_of
-from .causes import again, best, causes, tested
-from .compare import compare, value_before
-from .difference import Difference
 from .own import OWN
-from .trace import PIXELS, Trace
 
 MODEL = "model"
 

@@ -5,12 +5,12 @@ A mistake in one step of a longer operation is tried on the right inputs of that
 
 import numpy as np
 
+from ..conformance.causes import ways
+from ..conformance.difference import changes, within
+from ..conformance.judge import judge
 from ..errors import RefvitError
 from .answers import ANSWERS, engine_of
 from .casesteps import steps_of
-from .causes import ways
-from .difference import changes, within
-from .judge import judge
 from .own import OWN, SENTENCES
 
 MACHINE = ("exp_numpy", "sum_numpy_sum")  # what these give depends on NumPy's version and the CPU

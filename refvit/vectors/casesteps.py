@@ -10,9 +10,9 @@ import numpy as np
 from .. import exact, layers
 from ..bitplanes import unpack_planes
 from ..config import QuantConfig
+from ..conformance.judge import Judge, Step, same
+from ..conformance.variants import merging_variants, patch_variants, window_variants
 from .answers import layer_of, one_layer, preprocess_of
-from .judge import Judge, Step, same
-from .variants import merging_variants, patch_variants, window_variants
 
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError)
 LAYER = "y"  # the name that the layer or attention of a case goes by

@@ -3,10 +3,10 @@
 from collections import Counter
 from html import escape
 
+from ..conformance.page import cause_table, drift, layer_table
+from ..conformance.verdict import as_json as comparison_json
 from ..report import page, table
 from .findings import STATES, as_text, first_lines
-from .page import cause_table, drift, layer_table
-from .verdict import as_json as comparison_json
 from .verify import LEFT_OUT, MISSING, RIGHT, WRONG
 
 MARKS = {RIGHT: "\u2713", WRONG: "\u2717", MISSING: "?", LEFT_OUT: "\u2013"}

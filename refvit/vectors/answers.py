@@ -15,6 +15,9 @@ import numpy as np
 from .. import bitplanes, kernels, layers, passes, quant, ternary, window
 from ..backend import default_environment
 from ..config import QuantConfig
+from ..conformance import operations
+from ..conformance.trace import LOGITS, PIXELS, in_order
+from ..conformance.trace import trace as trace_model
 from ..engine import IntegerPass
 from ..errors import RefvitError
 from ..evaluate import top_k
@@ -23,9 +26,6 @@ from ..modelfile import load_packed
 from ..packed import PackedLinear, check_finite, check_linear
 from ..preprocess import PreprocessConfig, normalise
 from ..rules import f32
-from . import operations
-from .trace import LOGITS, PIXELS, in_order
-from .trace import trace as trace_model
 
 ACCEPTED = "accepted"
 REFUSED = {ACCEPTED: np.zeros(1, np.uint8)}

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..conformance.difference import hexadecimal
 from ..errors import BadInputError, UsageError
 from ..leftovers import put_back, replace_folder, temporary
 from ..rules import SPEC_VERSION
-from .difference import hexadecimal
 
 FORMAT, KIT_VERSION, MANIFEST = "refvit-kit", 1, "manifest.json"
 EXPECTATIONS = ("exact", "bound", "near-tie", "reject")

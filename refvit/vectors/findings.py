@@ -2,11 +2,11 @@
 
 from collections import Counter
 
+from ..conformance.compare import tie_distance
+from ..conformance.difference import Difference, hexadecimal
+from ..conformance.verdict import as_json as comparison_json
+from ..conformance.verdict import both_forms, converted_lines, decimal, listed, numbers, rounding_lines, size_of
 from .closely import MODEL
-from .compare import tie_distance
-from .difference import Difference, hexadecimal
-from .verdict import as_json as comparison_json
-from .verdict import both_forms, converted_lines, decimal, listed, numbers, rounding_lines, size_of
 from .verify import LEFT_OUT, MISSING, RIGHT, WRONG
 
 STATES = (RIGHT, WRONG, MISSING, LEFT_OUT)

@@ -5,10 +5,10 @@ import io
 import numpy as np
 
 from ...config import QuantConfig
+from ...conformance.trace import trace
 from ...engine import pack
 from ...model import create_model
 from ...rules import f32
-from ..trace import trace
 from .draft import Draw
 
 VIT = dict(num_classes=5, img_size=16, patch_size=4, embed_dim=24, depth=2, num_heads=3)

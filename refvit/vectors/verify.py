@@ -7,11 +7,11 @@ whole model is compared as a trace is (compare.py), each operation judged by the
 import fnmatch
 from dataclasses import dataclass
 
+from ..conformance.difference import difference
+from ..conformance.foreign import Foreign, opened
 from ..errors import BadInputError, UsageError
 from .casesteps import MALFORMED
 from .closely import MODEL, Close, likely, seen_closely
-from .difference import difference
-from .foreign import Foreign, opened
 
 RIGHT, WRONG, MISSING, LEFT_OUT = "right", "wrong", "missing", "left_out"
 

@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 
 from .. import bitplanes, exact, quant, window
+from ..conformance import bugs
+from ..conformance.hypotheses import TABLE
+from ..conformance.variants import MISTAKES
 from ..model import INIT_STD, bell
 from ..rules import f32
-from . import bugs
 from .answers import preprocess_of, weight_int8
-from .hypotheses import TABLE
 from .ternary_slips import base3_decode, base3_encode, ternarize
-from .variants import MISTAKES
 
 SENTENCES = {h.name: h.about for h in TABLE} | MISTAKES
 
