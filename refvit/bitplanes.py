@@ -72,7 +72,7 @@ def encode_base3(codes):
     """
     check_codes(codes)
     digits = np.ones((base3_bytes(codes.size), BASE3_DIGITS), np.uint8)
-    digits.reshape(-1)[: codes.size] = codes.reshape(-1) + 1
+    digits.flat[: codes.size] = codes.ravel() + 1
     return (digits @ _POWERS.astype(np.uint8)).astype(np.uint8)
 
 

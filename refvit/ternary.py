@@ -43,7 +43,7 @@ def ternarize(w, granularity="channel", threshold=TWN_THRESHOLD, scale="masked_m
 
     delta = row_deltas(magnitude, mean, threshold)
     mask = magnitude > delta[:, None]
-    codes = (np.sign(rows) * mask).astype(np.int8)  # T = sign(W) where |W| > Delta
+    codes = np.where(mask, np.sign(rows), 0).astype(np.int8)  # T = sign(W) where |W| > Delta, else 0
 
     if scale == "masked_mean":
         count = mask.sum(axis=1)

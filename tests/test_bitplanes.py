@@ -83,7 +83,7 @@ def test_codes_may_lie_anywhere_in_memory():
 @pytest.mark.parametrize("function", (bitplanes.pack_planes, bitplanes.encode_base3))
 def test_other_values_are_rejected_by_row_and_column(function, value):
     codes = np.zeros((3, 70), np.int8)
-    codes[1, 66] = value
+    codes[0, :2], codes[1, 66] = (-1, 1), value
     with pytest.raises(BadInputError, match=f"row 1, column 66.*{value}"):
         function(codes)
 

@@ -7,7 +7,7 @@ import pytest
 
 from refvit import load_model, safetensors
 from refvit.backend import ffi, lib
-from refvit.config import QuantConfig
+from refvit.config import QuantConfig, SwinConfig
 from refvit.engine import Engine
 from refvit.errors import BadInputError, RefvitError
 from refvit.modelfile import content_sha256
@@ -157,6 +157,8 @@ def test_an_endless_window_is_refused(tmp_path):
     assert changed != data and not agree(changed, path)
     with pytest.raises(BadInputError, match="tokens"):
         check_attention(engine.config, QuantConfig())
+    large = dict(img_size=51, patch_size=1, window_size=51, embed_dim=1, depths=(1,), num_heads=(1,))
+    check_attention(SwinConfig("large", **large), QuantConfig())
 
 
 def test_the_callers_memory_is_enough_when_it_is_as_large_as_asked(tiny):

@@ -181,6 +181,11 @@ def test_header_length_is_checked_before_it_is_believed(tmp_path, length):
         read(tmp_path, file_bytes({"a": F32}, b"\0" * 8, length))
 
 
+def test_a_header_that_ends_after_the_file_is_refused(tmp_path):
+    with pytest.raises(BadInputError, match="cut off"):
+        read(tmp_path, file_bytes(b"{}", b"", 6))
+
+
 def test_header_above_the_cap_is_refused_though_the_file_holds_it(tmp_path):
     with pytest.raises(BadInputError, match="header too long"):
         read(tmp_path, file_bytes(b"{}" + b" " * safetensors.HEADER_MAX))

