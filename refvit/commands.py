@@ -34,6 +34,7 @@ MERGE_EXCLUDES = (
     "name", "img_size", "seed", "out", "limit", "shard", "class_order", "batch_size", "threads", "backend"
 )  # fmt: skip
 SPELLED = {"run_folder": "--run", "picture": "PICTURE"}  # arguments that are not called as their attribute is
+EXIT_DIFFERENT = 1
 ACT_SWITCHES = ("act_bits", "act_quantizer", "act_scale", "attention")
 
 
@@ -134,6 +135,12 @@ def check_out(args, *inputs):
         if os.path.exists(args.out) and path is not None and os.path.exists(path) and os.path.samefile(args.out, path):
             raise UsageError(args.verb, "--out", "another file than what is read", args.out)
     check_writable(args.out, args.force)
+
+
+def check_exists(path):
+    """Raise BadInputError for a path that is not there, before anything is made or read."""
+    if not os.path.exists(path):
+        raise BadInputError(path, "cannot be read: no such file or folder")
 
 
 def calibrate(args):
@@ -325,3 +332,15 @@ def print_summary(args, summary, text):
 
 def print_json(result):
     print(json.dumps(result))
+
+
+def tell(args, result, lines, page, fine):
+    """Print a verdict and write its page, a function's text, where one is wanted.  -> exit code"""
+    if args.out is not None:
+        with atomic_write(args.out, args.force) as file:
+            file.write(page().encode())
+    if args.json:
+        print_json(result)
+    else:
+        print("\n".join(lines))
+    return 0 if fine else EXIT_DIFFERENT

@@ -11,7 +11,6 @@ from refvit.backend import using_backend
 from refvit.conformance.difference import difference
 from refvit.conformance.hypotheses import TABLE
 from refvit.vectors.answers import answer
-from refvit.vectors.build import build
 from refvit.vectors.casesteps import STEPS, steps_of
 from refvit.vectors.closely import wrong_output
 from refvit.vectors.findings import as_json
@@ -34,12 +33,8 @@ from tests.test_cli import check_keys, keys_in_readme
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The kit of level 1, and this refvit's outputs."""
-    folder = tmp_path_factory.mktemp("whole")
-    build(folder / "kit")
-    run(list(read_kit(folder / "kit")), folder / "outputs")
-    return folder
+def whole_kit(built_kit):
+    return read_kit(built_kit)
 
 
 def test_outputs_in_one_file(kit, tmp_path):
@@ -63,17 +58,13 @@ def test_outputs_in_one_file(kit, tmp_path):
     assert cases["predict/index"]["share"] is None
 
 
-def test_the_whole_kit_passes(whole):
-    code, text = agreed(whole / "kit", whole / "outputs")
+def test_the_whole_kit_passes(built_kit, whole_kit, tmp_path):
+    run(list(whole_kit), tmp_path / "outputs")
+    code, text = agreed(built_kit, tmp_path / "outputs")
     assert code == 0 and ", 0 wrong, 0 missing" in text
-    result = found_in(whole / "kit", whole / "outputs")
+    result = found_in(built_kit, tmp_path / "outputs")
     assert {case["state"] for case in result["cases"]} == {"right"}
     assert {rule["id"] for rule in result["rules"]} >= {f"N{i}" for i in range(1, 15)}
-
-
-@pytest.fixture(scope="module")
-def whole_kit(whole):
-    return read_kit(whole / "kit")
 
 
 def judged_steps(whole_kit):
@@ -149,7 +140,7 @@ def test_each_mistake_of_other_operations_is_named(whole_kit, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["alpha_first", "running_sum", "merge_rows", "mask_infinite", "one_accumulator"])
-def test_a_bug_in_a_model_is_found_at_its_operation(whole, whole_kit, tmp_path, monkeypatch, name):
+def test_a_bug_in_a_model_is_found_at_its_operation(built_kit, whole_kit, tmp_path, monkeypatch, name):
     mutant = MUTANTS[name]
     only = ["model/deit", "model/swin"]
     cases = [case for case in whole_kit if case.id in only]
@@ -158,7 +149,7 @@ def test_a_bug_in_a_model_is_found_at_its_operation(whole, whole_kit, tmp_path, 
         tensors = {f"{case.id}/{name}": value for case in cases for name, value in answer(case).items()}
     safetensors.write(tmp_path / "o.st", tensors)
     code, out, err = by_verify(
-        whole / "kit",
+        built_kit,
         tmp_path / "o.st",
         "-o",
         tmp_path / "page.html",

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 
 from ..box import resolve
-from ..commands import check_out, open_model, print_json, print_summary
+from ..commands import check_out, open_model, print_summary, tell
 from ..engine import Engine
 from ..errors import BadInputError, UsageError
-from ..files import atomic_write, open_input
+from ..files import open_input
 from ..modelfile import engine_sha256
 from ..npy import Header, read_npy
 from ..preprocess import crop
@@ -22,8 +22,6 @@ from .page import compare_page
 from .trace import check_pixels, read_trace, write_trace
 from .trace import trace as trace_model
 from .verdict import as_json, as_text
-
-EXIT_DIFFERENT = 1
 
 
 def trace(args):
@@ -83,18 +81,6 @@ def compare(args):
     found = compare_tensors(reference, foreign, engine, meter)
     result = as_json(found, args.reference, args.other, args.out)
     return tell(args, result, as_text(result), lambda: compare_page(result), found.equal)
-
-
-def tell(args, result, lines, page, fine):
-    """Print a result and write its page, a function's text, where one is wanted.  -> exit code"""
-    if args.out is not None:
-        with atomic_write(args.out, args.force) as file:
-            file.write(page().encode())
-    if args.json:
-        print_json(result)
-    else:
-        print("\n".join(lines))
-    return 0 if fine else EXIT_DIFFERENT
 
 
 def steps(reference):

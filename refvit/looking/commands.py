@@ -5,12 +5,11 @@ import sys
 
 from ..architecture import shown_name
 from ..benchmark.page import bench_page
-from ..commands import check_out, open_model, print_json, print_summary, refuse
+from ..commands import check_exists, check_out, open_model, print_json, print_summary, refuse
 from ..config import QuantConfig, linear_roles
 from ..engine import Engine, pack
 from ..files import atomic_write, open_input
 from ..progress import Progress
-from ..training.commands import check_exists
 from ..training.page import run_page
 from ..training.run import read_log
 from ..weights import load_model

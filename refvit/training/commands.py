@@ -5,8 +5,8 @@ import os
 import sys
 
 from .. import kernels
-from ..commands import going_on, print_summary, refuse
-from ..errors import BadInputError, UsageError
+from ..commands import check_exists, going_on, print_summary, refuse
+from ..errors import UsageError
 from . import losses
 from . import train as training
 from .recipe import read_recipe
@@ -51,9 +51,3 @@ def check_teacher(recipe):
             expected = "an earlier stage of this run, or a checkpoint"
             raise UsageError(f"stage {stage.name}", "teacher", expected, repr(recipe.teacher))
         earlier.append(stage.name)
-
-
-def check_exists(path):
-    """Raise BadInputError for a path that is not there, before anything is made or read."""
-    if not os.path.exists(path):
-        raise BadInputError(path, "cannot be read: no such file or folder")

@@ -4,8 +4,7 @@ import sys
 
 from ..backend import check_backend
 from ..backend import info as backend_info
-from ..commands import check_out, print_summary
-from ..conformance.commands import tell
+from ..commands import check_out, print_summary, tell
 from ..progress import Progress
 from ..threads import set_threads
 from . import findings
